@@ -1,0 +1,5 @@
+"""``python -m glimpsenet``."""
+
+from glimpsenet.cli import main
+
+main()

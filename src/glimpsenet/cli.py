@@ -1,0 +1,395 @@
+"""The command line: thin over the library; everything heavy is imported inside a command."""
+
+import contextlib
+import csv
+import inspect
+import io
+import json as json_module
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+
+import tyro
+
+from glimpsenet.config import Config, DigitsConfig
+from glimpsenet.errors import SettingError, UserError
+from glimpsenet.recipes import RECIPES
+
+if TYPE_CHECKING:
+    from glimpsenet.inference import Prediction
+
+app = tyro.extras.SubcommandApp()
+DESCRIPTION = (
+    "Image classification by glimpses. `glimpsenet COMMAND --help` explains a command; --debug shows tracebacks."
+)
+RunFolder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A recipe and where to run it."""
+
+    config: Config
+    out: Path
+    """Run folder. One that holds something is not overwritten."""
+    resume: bool = False
+    """Go on after the last checkpoint in the run folder (or start, if there is none)."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    devices: int = 1
+    """How many of them to train on, on each machine."""
+    num_nodes: int = 1
+    """Machines; start the same command on each (torchrun, SLURM)."""
+
+
+if TYPE_CHECKING:
+    Recipe = TrainingRun
+else:
+    Recipe = tyro.extras.subcommand_type_from_defaults(
+        {name: TrainingRun(recipe(), out=Path("runs") / name) for name, recipe in RECIPES.items()},
+        {name: inspect.cleandoc(recipe.__doc__ or "") for name, recipe in RECIPES.items()},
+        prefix_names=False,
+    )
+
+
+@app.command
+def train(recipe: Recipe) -> None:
+    """Train a recipe; leaves a run folder with weights, metrics and logs."""
+    from glimpsenet.training.fit import fit
+
+    summary = fit(
+        recipe.config,
+        recipe.out,
+        resume=recipe.resume,
+        device=recipe.device,
+        devices=recipe.devices,
+        num_nodes=recipe.num_nodes,
+    )
+    if summary:
+        _print_evaluations({"learned": summary["metrics"]}, None)
+        if summary["skipped_images"]:
+            _say(f"skipped {len(summary['skipped_images'])} unreadable images, named in summary.json")
+        _say(f"{summary['steps']} steps; the run is in {recipe.out}")
+
+
+@app.command
+def evaluate(
+    run: RunFolder,
+    /,
+    *,
+    glimpses: Literal["learned", "random", "center", "none", "oracle", "all"] = "learned",
+    data: Path | None = None,
+    batch_size: int = 64,
+    workers: int = 0,
+    seed: int = 0,
+    skip_bad: bool = False,
+    device: str = "auto",
+    figure: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Measure a run on its validation images.
+
+    Args:
+        run: run folder.
+        glimpses: who looks: the trained policy, chance, the centre, nobody after the first look, the boxes, or all.
+        data: another folder with val/CLASS/*.jpg (and boxes.csv).
+        batch_size: images at a time.
+        workers: processes that read images.
+        seed: of random glimpses.
+        skip_bad: skip unreadable images, and count them.
+        device: auto, cpu, cuda, cuda:1, mps.
+        figure: draw the confusion matrix to this file (png, pdf, svg).
+        json: one JSON object on standard output.
+    """
+    with _standard_output(json) as output:
+        from dataclasses import replace
+
+        from glimpsenet.config import FolderConfig
+        from glimpsenet.data.loading import InOrder, create_loader, open_data
+        from glimpsenet.devices import choose_device
+        from glimpsenet.evaluation import accuracy
+        from glimpsenet.runs import load_run
+
+        loaded = load_run(run, choose_device(device))
+        config = loaded.config
+        if data is not None:
+            kind = config.data if isinstance(config.data, FolderConfig) else FolderConfig(augmentation="none")
+            config = replace(config, data=replace(kind, data=data))
+        splits = open_data(config, loaded.classes, loaded.channels)
+        loader = create_loader(splits.val, InOrder(len(splits.val)), batch_size, workers=workers)
+        settings: dict[str, Any] = {
+            "scale_range": config.model.scale_range,
+            "image_size": config.model.image_size,
+            "classes": loaded.classes,
+            "seed": seed,
+            "skip_bad": skip_bad,
+        }
+        if glimpses == "oracle" and not splits.has_boxes:
+            raise UserError("the oracle needs to know where to look: there is no boxes.csv for the validation images")
+        if glimpses == "all":
+            result = accuracy.evaluate_all(loaded.model, loader, has_boxes=splits.has_boxes, **settings)
+            results, share = result["policies"], result["glimpse_gain_share"]
+        else:
+            result = accuracy.evaluate(loaded.model, loader, glimpses=glimpses, **settings)
+            results, share = {glimpses: result}, None
+        shown = results.get("learned") or results[glimpses]
+        if figure is not None:
+            from glimpsenet.inspection.figures import plot_confusion, save_figure
+
+            save_figure(plot_confusion(shown["confusion_matrix"], loaded.classes), figure)
+        if json:
+            print(json_module.dumps(result), file=output)
+            return
+        _print_evaluations(results, share)
+        _print_classes(shown, loaded.classes)
+        if figure is not None:
+            _say(f"drew {figure}")
+
+
+@app.command
+def predict(
+    run: RunFolder,
+    images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE_OR_FOLDER...")],
+    /,
+    *,
+    top: int = 3,
+    figure: Path | None = None,
+    batch_size: int = 32,
+    skip_bad: bool = False,
+    device: str = "auto",
+    json: bool = False,
+    csv: bool = False,
+) -> None:
+    """Classify image files, or all images of folders, and draw where the model looked.
+
+    Args:
+        run: run folder.
+        images: image files and folders.
+        top: classes told for each image.
+        figure: draw the scanpaths of the first twelve images to this file (png, pdf, svg).
+        batch_size: images at a time.
+        skip_bad: skip unreadable images, and count them.
+        device: auto, cpu, cuda, cuda:1, mps.
+        json: one JSON object on standard output.
+        csv: CSV on standard output.
+    """
+    if json and csv:
+        raise SettingError("--json or --csv, not both")
+    if not images:
+        raise SettingError("no images to classify: name files or folders after the run")
+    with _standard_output(json or csv) as output:
+        from glimpsenet.data.images import find_images
+        from glimpsenet.devices import choose_device
+        from glimpsenet.inference import Unreadable
+        from glimpsenet.inference import predict as classify
+        from glimpsenet.inspection.figures import save_figure
+        from glimpsenet.inspection.scanpath import MAX_ROWS, plot_scanpaths
+        from glimpsenet.runs import load_run
+
+        loaded = load_run(run, choose_device(device))
+        files = [file for image in images for file in find_images(image)]
+        rows: list[dict[str, Any]] = []
+        drawn: list[Prediction] = []
+        skipped: list[str] = []
+        for prediction in classify(loaded, files, batch_size=batch_size):
+            if isinstance(prediction, Unreadable):
+                if not skip_bad:
+                    raise UserError(f"{prediction.problem}; remove the file or pass --skip-bad")
+                skipped.append(prediction.problem)
+                continue
+            rows.append(_describe(prediction, top))
+            if figure is not None and len(drawn) < MAX_ROWS:
+                drawn.append(prediction)
+        if drawn and figure is not None:
+            save_figure(plot_scanpaths(drawn), figure)
+        if json:
+            print(json_module.dumps({"predictions": rows, "skipped": skipped}), file=output)
+        elif csv:
+            print(_to_csv(rows), end="", file=output)
+        else:
+            _print_predictions(rows)
+        for problem in skipped:
+            print(f"skipped: {problem}", file=sys.stderr)
+        if drawn:
+            note = f" (the first {MAX_ROWS} of {len(rows)})" if len(rows) > MAX_ROWS else ""
+            print(f"drew {figure}{note}", file=sys.stderr if json or csv else sys.stdout)
+
+
+data_app = tyro.extras.SubcommandApp()
+app.command(data_app, name="data")
+
+
+@data_app.command(name="digits")
+def data_digits(
+    destination: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DEST")],
+    /,
+    *,
+    scenes: tyro.conf.OmitArgPrefixes[DigitsConfig] = DigitsConfig(train_scenes=1000, val_scenes=200),  # noqa: B008
+    image_size: int = 80,
+    seed: int = 0,
+) -> None:
+    """Write digit scenes as an image folder with boxes.csv: something to try image-folder and predict on.
+
+    Args:
+        destination: a new folder.
+        scenes: what they are like.
+        image_size: side of a scene in pixels.
+        seed: of the training scenes.
+    """
+    from glimpsenet.data.digits import write_scenes
+
+    count = write_scenes(destination, scenes, image_size, seed)
+    _say(f"wrote {count} scenes to {destination}")
+
+
+@contextlib.contextmanager
+def _standard_output(clean: bool) -> Iterator[TextIO]:
+    """Standard output for the result; with ``clean`` whatever a library prints meanwhile goes to standard error."""
+    if not clean:
+        yield sys.stdout
+        return
+    sys.stdout.flush()
+    keep = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with open(keep, "w", closefd=False, encoding="utf-8") as output:
+            yield output
+    finally:
+        sys.stdout.flush()
+        os.dup2(keep, 1)
+        os.close(keep)
+
+
+def _say(text: str) -> None:
+    print(text)
+
+
+def _describe(prediction: "Prediction", top: int) -> dict[str, Any]:
+    name, probability = prediction.top(-1)[0]
+    return {
+        "file": os.fspath(prediction.file),
+        "class": name,
+        "probability": probability,
+        "top": [{"class": name, "probability": value} for name, value in prediction.top(-1, top)],
+        "steps": [
+            {
+                "step": step,
+                "class": prediction.top(step)[0][0],
+                "probability": prediction.top(step)[0][1],
+                "affine": prediction.affine[step - 1].tolist(),
+                "box": prediction.boxes[step - 1].tolist(),
+            }
+            for step in range(1, len(prediction.affine) + 1)
+        ],
+    }
+
+
+def _to_csv(rows: list[dict[str, Any]]) -> str:
+    """One line an image: file, class, probability, then class and window (photo pixels) of every step."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    steps = len(rows[0]["steps"]) if rows else 0
+    names = [f"{name}_{step}" for step in range(1, steps + 1) for name in ("class", "x0", "y0", "x1", "y1")]
+    writer.writerow(["file", "class", "probability", *names])
+    for row in rows:
+        looks = [value for s in row["steps"] for value in (s["class"], *(f"{edge:.1f}" for edge in s["box"]))]
+        writer.writerow([row["file"], row["class"], f"{row['probability']:.4f}", *looks])
+    return text.getvalue()
+
+
+def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="left" if place == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    Console().print(table, highlight=False)
+
+
+def _print_predictions(rows: list[dict[str, Any]]) -> None:
+    steps = len(rows[0]["steps"]) if rows else 0
+    _print_table(
+        f"{len(rows)} images",
+        ["file", "class", "probability", *(f"after {step}" for step in range(1, steps))],
+        [
+            [row["file"], row["class"], f"{row['probability']:.2f}", *(s["class"] for s in row["steps"][:-1])]
+            for row in rows
+        ],
+    )
+
+
+def _print_evaluations(results: dict[str, dict[str, Any]], gain_share: float | None) -> None:
+    steps = max(len(result["accuracy"]) for result in results.values())
+
+    def cells(values: list[float] | None, skip_first: bool = False) -> list[str]:
+        shown = [f"{value:.3f}" for value in values or []]
+        if skip_first and shown:
+            shown[0] = ""
+        return shown + [""] * (steps - len(shown))
+
+    rows: list[list[str]] = []
+    for name, result in results.items():
+        rows.append([f"{name}: accuracy", *cells(result["accuracy"])])
+        if len(result["accuracy"]) > 1:
+            rows.append(["  mean scale", *cells(result["mean_scale"])])
+            if result["hit_rate"] is not None:
+                rows.append(["  hit rate", *cells(result["hit_rate"], skip_first=True)])
+                rows.append(["  found so far", *cells(result["found_rate"], skip_first=True)])
+    images = next(iter(results.values()))["num_images"]
+    _print_table(f"{images} validation images", ["glimpses", *(f"step {s}" for s in range(1, steps + 1))], rows)
+    if gain_share is not None:
+        _say(f"share of the glimpses' gain that is due to where the model looked: {gain_share:.0%}")
+    if skipped := next(iter(results.values()))["skipped"]:
+        _say(f"skipped {len(skipped)} unreadable images; the first: {skipped[0]}")
+
+
+def _print_classes(result: dict[str, Any], classes: list[str]) -> None:
+    """Accuracy per class, worst first, with what it is mostly taken for."""
+    matrix = result["confusion_matrix"]
+    rows: list[list[str]] = []
+    for place in sorted(range(len(classes)), key=lambda place: (result["per_class"][classes[place]] or 0, place)):
+        rate, counts = result["per_class"][classes[place]], matrix[place]
+        if rate is None:
+            continue
+        wrong = sorted(((n, c) for c, n in enumerate(counts) if n and c != place), key=lambda pair: (-pair[0], pair[1]))
+        taken = ", ".join(f"{classes[column]} ({count})" for count, column in wrong[:3])
+        rows.append([classes[place], f"{rate:.3f}", str(sum(counts)), taken])
+    title = f"per class ({result['policy']}), worst first"
+    if len(rows) > 20:
+        title += f"; 20 of {len(rows)}, all in --json"
+    _print_table(title, ["class", "accuracy", "images", "mostly taken for"], rows[:20])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command. Exits with 0 (done), 1 (failed, one line says why) or 2 (wrong usage)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        app.cli(
+            prog="glimpsenet",
+            description=DESCRIPTION,
+            args=arguments,
+            config=(
+                tyro.conf.OmitArgPrefixes,
+                tyro.conf.OmitSubcommandPrefixes,
+                tyro.conf.AvoidSubcommands,
+                tyro.conf.FlagCreatePairsOff,
+            ),
+        )
+    except UserError as error:
+        if debug:
+            raise
+        print(f"glimpsenet: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, SettingError) else 1)
+    except KeyboardInterrupt:
+        print("glimpsenet: interrupted; --resume goes on with a training run", file=sys.stderr)
+        sys.exit(130)

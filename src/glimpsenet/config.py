@@ -1,0 +1,209 @@
+"""Every setting, as plain dataclasses; free of torch, so that the command line answers at once.
+
+An experiment is a ``Config``: what the model is, what it is trained on, how. ``recipes.py`` names some. A run folder
+keeps its own as ``config.json``; :func:`from_json` reads it back strictly.
+"""
+
+import dataclasses
+import difflib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from glimpsenet.errors import SettingError, UserError
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise SettingError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The recurrent classifier; number of classes and channels come from the data."""
+
+    backbone: str = "resnet18"
+    """Any timm model by name, or glimpse_cnn, a small network for small glimpses."""
+    backbone_weights: Path | None = None
+    """Weights file the backbone starts from (safetensors or torch.save), loaded strictly."""
+    pretrained: bool = False
+    """Start the backbone from timm's weights (downloaded); --backbone-weights goes before it."""
+    num_glimpses: int = 4
+    """T, the first look included."""
+    image_size: int = 224
+    """Side of the square image in pixels."""
+    glimpse_size: int = 96
+    """Side of a glimpse in pixels."""
+    scale_range: tuple[float, float] = (0.2, 0.5)
+    """Smallest and largest half side s of a window; 1 is half the image's side."""
+    sampling: Literal["bilinear", "mipmap"] = "bilinear"
+    """How windows are resampled; mipmap is anti-aliased."""
+    align_corners: bool = True
+    """For bilinear sampling: positions from corner pixel to corner pixel, as MGNet has it."""
+    spatial_clue: Literal["affine", "positional", "none"] = "affine"
+    """How features learn where they were seen: [f; s, tx, ty], 2-D positional encoding, or not."""
+    clue_with_scale: bool = False
+    """Add the window's size to the positional encoding."""
+    num_heads: int = 1
+    """Heads of the fusion's attention."""
+    batch_norm: Literal["shared", "separate"] = "shared"
+    """Batch normalisation of first look and windows: one for both (MGNet), or one each."""
+    auxiliary_classifier: bool = True
+    """A classifier on the bare features of every window, for the auxiliary loss."""
+    gradient_factor: float = 0.02
+    """Gradients into the localization network are multiplied by this."""
+
+    def __post_init__(self) -> None:
+        smallest, largest = self.scale_range
+        _require(self.num_glimpses >= 1, f"num_glimpses must be 1 or more, got {self.num_glimpses}")
+        _require(self.glimpse_size >= 1, f"glimpse_size must be 1 or more, got {self.glimpse_size}")
+        _require(
+            self.glimpse_size <= self.image_size,
+            f"image_size {self.image_size} is smaller than glimpse_size {self.glimpse_size}",
+        )
+        _require(
+            0 < smallest <= largest <= 1,
+            f"scale_range must satisfy 0 < smallest <= largest <= 1, got {smallest} {largest}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DigitsConfig:
+    """Digit scenes: one handwritten digit at a random place among clutter cut from other digits."""
+
+    train_scenes: int = 12_000
+    """Scenes an epoch; fresh ones every epoch."""
+    val_scenes: int = 1_000
+    """Validation scenes; always the same."""
+    num_clutter: int = 8
+    """Clutter patches a scene, 7 x 7 pixels each."""
+    noise: float = 0.05
+    """Standard deviation of the Gaussian noise, in units of white."""
+
+    def __post_init__(self) -> None:
+        _require(self.train_scenes >= 1 and self.val_scenes >= 1, "there must be at least one scene of each kind")
+        _require(self.num_clutter >= 0 and self.noise >= 0, "num_clutter and noise must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderConfig:
+    """Image folders: train/CLASS/*.jpg, val/CLASS/*.jpg, and boxes.csv (file,x0,y0,x1,y1) if places are known."""
+
+    data: Path = Path("data")
+    """Folder that holds train/, val/ and, optionally, boxes.csv."""
+    augmentation: Literal["none", "light", "imagenet"] = "light"
+    """light: small moves, zooms and colour changes; imagenet: random resized crop, flip, AutoAugment."""
+    skip_bad: bool = False
+    """Skip unreadable images, and count them, instead of stopping."""
+
+
+DataConfig = DigitsConfig | FolderConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Optimisation: one cycle of learning rate (Smith & Topin 2019) over the whole run."""
+
+    epochs: int = 400
+    """Passes over the training data."""
+    max_steps: int | None = None
+    """Stop the schedule after this many optimiser steps; goes before --epochs."""
+    batch_size: int = 256
+    """Images a step and device."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """SGD with momentum 0.9, or AdamW."""
+    learning_rate: float = 0.1
+    """Peak learning rate."""
+    weight_decay: float = 1e-4
+    """Weight decay."""
+    warmup_share: float = 0.2
+    """Share of the schedule in which the learning rate rises."""
+    auxiliary_weight: float = 0.6
+    """alpha: weight of the auxiliary loss; 1 - alpha is the main loss's."""
+    gradient_clip: float | None = None
+    """Clip the norm of all gradients to this."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 where the machine computes in it, else float32."""
+    workers: int = 0
+    """Processes that read and augment images; 0 reads in the training process."""
+    validations: int = 10
+    """How often to validate and save during the run, at most once an epoch."""
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, f"epochs must be 1 or more, got {self.epochs}")
+        _require(self.max_steps is None or self.max_steps >= 1, f"max_steps must be 1 or more, got {self.max_steps}")
+        _require(self.batch_size >= 1, f"batch_size must be 1 or more, got {self.batch_size}")
+        _require(0 <= self.auxiliary_weight <= 1, f"auxiliary_weight must be in 0..1, got {self.auxiliary_weight}")
+        _require(0 < self.warmup_share < 1, f"warmup_share must be between 0 and 1, got {self.warmup_share}")
+        _require(self.workers >= 0, f"workers must not be negative, got {self.workers}")
+        _require(self.learning_rate > 0, f"learning_rate must be positive, got {self.learning_rate}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """An experiment; with the seed, everything that its result depends on."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=FolderConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    seed: int = 0
+    """Everything random follows from it."""
+
+
+def _converter() -> Any:
+    import cattrs
+    from cattrs.strategies import configure_tagged_union
+
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    configure_tagged_union(
+        DataConfig, converter, tag_name="kind", tag_generator=lambda kind: _DATA_KINDS[kind], default=FolderConfig
+    )
+    return converter
+
+
+_DATA_KINDS = {DigitsConfig: "digits", FolderConfig: "folder"}
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Plain values, for JSON."""
+    return _converter().unstructure(config, Config)
+
+
+def from_dict(values: Any) -> Config:
+    """The inverse of :func:`to_dict`.
+
+    Raises:
+        UserError: naming the setting that is unknown, missing or of another type.
+    """
+    import cattrs
+
+    try:
+        return _converter().structure(values, Config)
+    except cattrs.BaseValidationError as error:
+        raise UserError(f"bad configuration: {'; '.join(cattrs.transform_error(error, path='config'))}") from error
+    except Exception as error:  # whatever a value of the wrong kind provokes while it is converted
+        raise UserError(f"bad configuration: {error}") from error
+
+
+def from_json(text: str) -> Config:
+    """A configuration from JSON text; see :func:`from_dict`."""
+    try:
+        return from_dict(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise UserError(f"bad configuration: not JSON: {error}") from error
+
+
+def replace_settings(config: ModelConfig, **settings: Any) -> ModelConfig:
+    """``config`` with some settings changed.
+
+    Raises:
+        UserError: for a setting that does not exist, with the nearest name.
+    """
+    names = [entry.name for entry in dataclasses.fields(config)]
+    for name in settings:
+        if name not in names:
+            nearest = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean '{nearest[0]}'?" if nearest else f"there are {', '.join(names)}"
+            raise SettingError(f"the model has no setting '{name}'; {hint}")
+    return dataclasses.replace(config, **settings)

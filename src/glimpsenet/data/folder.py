@@ -1,0 +1,176 @@
+"""Image folders: train/CLASS/*.jpg and val/CLASS/*.jpg, and boxes.csv where places are known.
+
+``boxes.csv`` has the columns file, x0, y0, x1, y1: a path relative to the folder, and a half-open pixel box in the
+upright image. It enables hit rates and the oracle; images that it does not name have no box.
+"""
+
+import csv
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+from torchvision.datasets.folder import find_classes, make_dataset
+from torchvision.transforms import v2
+
+from glimpsenet.config import FolderConfig
+from glimpsenet.data.images import EXTENSIONS, UnreadableImageError, read_image
+from glimpsenet.data.sample import UNKNOWN_BOX, Index, Sample, Splits
+from glimpsenet.data.transforms import evaluation_transform, training_transform
+from glimpsenet.errors import UserError
+
+COLUMNS = ["file", "x0", "y0", "x1", "y1"]
+
+
+class PhotoDataset(Dataset[Sample]):
+    """Image files, transformed; the augmentation of a sample follows from (seed, epoch, index) alone.
+
+    Args:
+        files: image files.
+        labels: class indices, one a file (0 where there are none, to predict).
+        transform: torchvision v2 transform, to a square.
+        boxes: file -> pixel box.
+        channels: 3 for colour, 1 for grey.
+        seed: of the augmentation.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        labels: Sequence[int],
+        transform: v2.Transform,
+        *,
+        boxes: dict[Path, Tensor] | None = None,
+        channels: int = 3,
+        seed: int = 0,
+    ):
+        self.files, self.labels, self.transform = list(files), list(labels), transform
+        self.boxes, self.channels, self.seed = boxes or {}, channels, seed
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, address: Index) -> Sample:
+        epoch, index = address
+        file, label = self.files[index], self.labels[index]
+        try:
+            photo = tv_tensors.Image(read_image(file, self.channels))
+        except UnreadableImageError as error:
+            return Sample(index, None, label, problem=str(error))
+        height, width = photo.shape[-2:]
+        box = self.boxes.get(file, UNKNOWN_BOX)
+        if box[0] >= width or box[1] >= height:
+            return Sample(index, None, label, problem=f"the box of {file} lies outside its {width} x {height} pixels")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(hash((self.seed, epoch, index)) % 2**63)
+            if box.isnan().any():
+                image = self.transform(photo)
+            else:
+                carried = tv_tensors.BoundingBoxes(box[None], format="XYXY", canvas_size=(height, width))  # pyright: ignore
+                image, carried = self.transform(photo, v2.functional.clamp_bounding_boxes(carried))
+                box = v2.functional.clamp_bounding_boxes(carried).as_subclass(Tensor)[0].float()
+                # Augmentation may have moved it out of sight.
+                box = box if (box[2:] > box[:2]).all() else UNKNOWN_BOX
+        return Sample(index, image.as_subclass(Tensor), label, box, (width, height))
+
+
+def open_folder(
+    config: FolderConfig, image_size: int, seed: int, classes: list[str] | None = None, channels: int = 3
+) -> Splits:
+    """Training and validation images of ``config.data``.
+
+    Args:
+        config: the folder and what is done to its images.
+        image_size: side of the square they become.
+        seed: of the augmentation.
+        classes: a trained model's classes; then only val/ is needed, and read.
+        channels: 3 for colour, 1 for grey.
+
+    Raises:
+        UserError: naming the folder, class or row of boxes.csv that is wrong.
+    """
+    root = config.data
+    if not root.is_dir():
+        raise UserError(f"no such data folder: {root}; pass --data DIR with train/CLASS/*.jpg and val/CLASS/*.jpg")
+    train_files: list[Path] = []
+    train_labels: list[int] = []
+    known = classes
+    if known is None:
+        train_files, train_labels, known = _list_split(root, "train", None)
+    val_files, val_labels, _ = _list_split(root, "val", known)
+    boxes = read_boxes(root / "boxes.csv", root) if (root / "boxes.csv").exists() else {}
+    train = None
+    if classes is None:
+        transform = training_transform(image_size, config.augmentation)
+        train = PhotoDataset(train_files, train_labels, transform, boxes=boxes, channels=channels, seed=seed)
+    transform = evaluation_transform(image_size, config.augmentation)
+    val = PhotoDataset(val_files, val_labels, transform, boxes=boxes, channels=channels)
+    return Splits(train, val, known, channels, has_boxes=any(file in boxes for file in val_files))
+
+
+def _list_split(
+    root: Path, split: Literal["train", "val"], classes: list[str] | None
+) -> tuple[list[Path], list[int], list[str]]:
+    folder = root / split
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}; images go into {split}/CLASS/")
+    try:
+        found, _ = find_classes(folder)
+    except FileNotFoundError as error:
+        raise UserError(f"no class folders in {folder}; images go into {split}/CLASS/") from error
+    if classes is not None and (strange := sorted(set(found) - set(classes))):
+        raise UserError(f"class '{strange[0]}' is in {folder} but the model or train/ does not know it")
+    classes = classes or found
+    labels = {name: index for index, name in enumerate(classes)}
+    samples = make_dataset(folder, labels, extensions=EXTENSIONS, allow_empty=True)
+    if not samples:
+        raise UserError(f"no images in {folder}; known are {' '.join(EXTENSIONS)}")
+    if split == "train" and (empty := set(range(len(classes))) - {label for _, label in samples}):
+        raise UserError(f"class folder without images: {folder / classes[min(empty)]}")
+    return [Path(file) for file, _ in samples], [label for _, label in samples], classes
+
+
+def read_boxes(file: Path, root: Path) -> dict[Path, Tensor]:
+    """``boxes.csv`` -> image file -> pixel box ``[4]``.
+
+    Raises:
+        UserError: naming the file, the row and what is wrong with it.
+    """
+    boxes: dict[Path, Tensor] = {}
+    try:
+        with open(file, newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            if reader.fieldnames is None or not set(COLUMNS) <= set(reader.fieldnames):
+                raise UserError(f"{file}: the first row must name the columns {','.join(COLUMNS)}")
+            for row in reader:
+                try:
+                    image, box = _read_box(row, root)
+                    if image in boxes:
+                        raise ValueError(f"'{row['file']}' has a box already; one an image")
+                except ValueError as error:
+                    raise UserError(f"{file}, row {reader.line_num}: {error}") from error
+                boxes[image] = box
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{file} is not CSV in UTF-8: {error}") from error
+    return boxes
+
+
+def _read_box(row: dict[str, str | None], root: Path) -> tuple[Path, Tensor]:
+    name, *edges = (row[column] for column in COLUMNS)
+    if not name:
+        raise ValueError("no file named")
+    image = Path(os.path.normpath(root / name))
+    if "\0" in name or not image.is_file():
+        raise ValueError(f"no such image '{name}'")
+    try:
+        x0, y0, x1, y1 = (float(edge or "") for edge in edges)
+    except ValueError:
+        raise ValueError(f"x0, y0, x1, y1 must be numbers, got {edges}") from None
+    if not (all(map(math.isfinite, (x0, y0, x1, y1))) and 0 <= x0 < x1 and 0 <= y0 < y1):
+        raise ValueError(f"a box needs 0 <= x0 < x1 and 0 <= y0 < y1, got {x0:g},{y0:g},{x1:g},{y1:g}")
+    return image, torch.tensor([x0, y0, x1, y1])

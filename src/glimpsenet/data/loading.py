@@ -1,0 +1,93 @@
+"""Loaders whose order and augmentation follow from the seed alone, and so can be resumed anywhere.
+
+Training is one long stream of samples: epoch after epoch, each in an order of its own. The k-th sample of the stream
+is the same whatever came before, so a run resumes by starting the stream at the sample it had come to.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from glimpsenet.config import Config, DigitsConfig
+from glimpsenet.data.sample import Batch, GlimpseDataset, Index, Splits, collate
+
+
+def open_data(config: Config, classes: list[str] | None = None, channels: int = 3) -> Splits:
+    """The data of an experiment; with ``classes`` and ``channels`` (a trained model's) only what evaluation needs.
+
+    Raises:
+        UserError: naming what is wrong with it.
+    """
+    # Each brings its own libraries: imported only where used.
+    if isinstance(config.data, DigitsConfig):
+        from glimpsenet.data.digits import open_digits
+
+        return open_digits(config.data, config.model.image_size, config.seed)
+    from glimpsenet.data.folder import open_folder
+
+    return open_folder(config.data, config.model.image_size, config.seed, classes, channels)
+
+
+class TrainingStream(Sampler[Index]):
+    """Addresses (epoch, index) without end, shuffled within each epoch; of several processes each takes its share.
+
+    Args:
+        size: samples an epoch.
+        seed: of the order.
+        start: samples already used by all processes together.
+        rank: this process.
+        world_size: number of processes.
+    """
+
+    def __init__(self, size: int, seed: int, *, start: int = 0, rank: int = 0, world_size: int = 1):
+        self.size, self.seed, self.start, self.rank, self.world_size = size, seed, start, rank, world_size
+
+    def __iter__(self) -> Iterator[Index]:
+        position = self.start + self.rank
+        shuffled, order = -1, np.empty(0, int)
+        while True:
+            epoch, place = divmod(position, self.size)
+            if epoch != shuffled:
+                shuffled, order = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.size)
+            yield epoch, int(order[place])
+            position += self.world_size
+
+
+class FreshStream(TrainingStream):
+    """The same in plain order, for data that is new in every epoch."""
+
+    def __iter__(self) -> Iterator[Index]:
+        position = self.start + self.rank
+        while True:
+            yield divmod(position, self.size)
+            position += self.world_size
+
+
+class InOrder(Sampler[Index]):
+    """Every sample once, in order; of several processes each takes its share, none twice."""
+
+    def __init__(self, size: int, *, rank: int = 0, world_size: int = 1):
+        self.places = range(rank, size, world_size)
+
+    def __iter__(self) -> Iterator[Index]:
+        return ((0, index) for index in self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+def create_loader(
+    dataset: GlimpseDataset, sampler: Sampler[Index], batch_size: int, *, workers: int = 0, pin_memory: bool = False
+) -> DataLoader[Batch]:
+    """A loader of :class:`Batch`."""
+    assert isinstance(dataset, Dataset)
+    return DataLoader(
+        dataset,
+        batch_size,
+        sampler=sampler,
+        collate_fn=collate,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=pin_memory,
+    )

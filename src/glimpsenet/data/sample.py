@@ -1,0 +1,76 @@
+"""Sample and Batch: what data sets give and models are fed."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+Index = tuple[int, int]
+"""(epoch, index): everything random about a sample follows from the seed and these two."""
+
+
+UNKNOWN_BOX = torch.full((4,), torch.nan)
+"""The box of an image of which nobody said where its evidence is."""
+
+
+class Sample(NamedTuple):
+    """One image of a data set; not normalised."""
+
+    index: int
+    image: Tensor | None
+    """``[channel, size, size]``, uint8 (0..255) or float (0..1); None if it cannot be used."""
+    label: int
+    box: Tensor = UNKNOWN_BOX
+    """Where the evidence is, a pixel box ``[4]``; NaN if unknown."""
+    photo_size: tuple[int, int] = (0, 0)
+    """Width and height of the photo as it was read."""
+    problem: str = ""
+    """Why there is no image."""
+
+
+class Batch(NamedTuple):
+    """Samples together; the unusable ones are left out and told in ``problems``."""
+
+    indices: Tensor
+    images: Tensor
+    labels: Tensor
+    boxes: Tensor
+    photo_sizes: Tensor
+    problems: list[str]
+
+
+class GlimpseDataset(Protocol):
+    """A map-style data set whose items are addressed by (epoch, index)."""
+
+    def __len__(self) -> int:
+        """Samples an epoch."""
+        ...
+
+    def __getitem__(self, address: Index) -> Sample:
+        """The sample ``index`` as it is in ``epoch``."""
+        ...
+
+
+class Splits(NamedTuple):
+    """A data set as training and evaluation want it."""
+
+    train: GlimpseDataset | None
+    val: GlimpseDataset
+    classes: list[str]
+    channels: int
+    has_boxes: bool
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack the readable samples; ``images`` has length 0 if there is none."""
+    readable = [sample for sample in samples if sample.image is not None]
+    images = [sample.image for sample in readable if sample.image is not None]
+    return Batch(
+        indices=torch.tensor([sample.index for sample in readable], dtype=torch.long),
+        images=torch.stack(images) if images else torch.empty(0),
+        labels=torch.tensor([sample.label for sample in readable], dtype=torch.long),
+        boxes=torch.stack([sample.box for sample in readable]) if readable else torch.empty(0, 4),
+        photo_sizes=torch.tensor([sample.photo_size for sample in readable], dtype=torch.long).view(-1, 2),
+        problems=[sample.problem for sample in samples if sample.image is None],
+    )

@@ -1,0 +1,99 @@
+"""Accuracy of a model under its own policy and under those it must beat, with the same weights.
+
+    glimpse gain share = (learned - random) / (learned - none)
+
+is the part of what glimpses bring that is due to *where* they were taken; 30% in the report.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Literal, get_args
+
+import torch
+
+from glimpsenet.data.sample import Batch
+from glimpsenet.errors import UserError
+from glimpsenet.evaluation.metrics import ScanpathMetrics
+from glimpsenet.models.glimpsenet import GlimpseNet
+from glimpsenet.models.policies import CenterGlimpses, OracleGlimpses, Policy, RandomGlimpses, ScaleRange
+
+Glimpses = Literal["learned", "random", "center", "none", "oracle"]
+"""Who looks: the model's own policy, nobody after the first look, or one of ``models/policies.py``."""
+
+
+def evaluate(
+    model: GlimpseNet,
+    batches: Iterable[Batch],
+    *,
+    glimpses: Glimpses = "learned",
+    scale_range: ScaleRange,
+    image_size: int,
+    classes: list[str],
+    seed: int = 0,
+    skip_bad: bool = False,
+) -> dict[str, Any]:
+    """One deterministic pass over ``batches``, on the model's device.
+
+    Args:
+        model: put into evaluation mode.
+        batches: from a loader; images not normalised.
+        glimpses: who looks.
+        scale_range: of the policies that do not learn.
+        image_size: side of the images in pixels.
+        classes: names of the classes.
+        seed: of the random policy.
+        skip_bad: list unreadable images under ``skipped`` instead of stopping.
+
+    Returns:
+        The dictionary of ``evaluate --json``: policy, num_images, accuracy, loss, mean_scale, hit_rate, found_rate
+        (lists, one entry a step), per_class (of the answer), confusion_matrix (rows true, columns predicted), skipped.
+
+    Raises:
+        UserError: for an unreadable image, named, without ``skip_bad``; if there is none to evaluate on.
+    """
+    device = model.classifier.weight.device
+    steps = 1 if glimpses == "none" else model.num_glimpses
+    metrics = ScanpathMetrics(steps, len(classes), image_size).to(device)
+    random = RandomGlimpses(scale_range, seed)
+    skipped: list[str] = []
+    model.eval()
+    for batch in batches:
+        if batch.problems and not skip_bad:
+            raise UserError(f"{batch.problems[0]}; remove the file or pass --skip-bad")
+        skipped += batch.problems
+        if len(batch.images) == 0:
+            continue
+        batch = Batch(*(part.to(device) if isinstance(part, torch.Tensor) else part for part in batch))
+        policy: Policy | None = {
+            "random": lambda: random,
+            "center": lambda: CenterGlimpses(scale_range, model.generator.glimpse_size),
+            "oracle": lambda boxes=batch.boxes: OracleGlimpses(scale_range, boxes),
+        }.get(glimpses, lambda: None)()
+        with torch.inference_mode():
+            output = model(model.normalization(batch.images), policy=policy, num_glimpses=steps)
+            metrics.update(output, batch)
+    confusion = metrics.confusion
+    if not confusion.any():
+        raise UserError(f"nothing to evaluate on: {skipped[0] if skipped else 'the data set is empty'}")
+    per_class = confusion.diag() / confusion.sum(1)
+    return {
+        "policy": glimpses,
+        **metrics.compute(),
+        "per_class": {
+            name: None if rate.isnan() else float(rate) for name, rate in zip(classes, per_class, strict=True)
+        },
+        "confusion_matrix": confusion.tolist(),
+        "skipped": skipped,
+    }
+
+
+def evaluate_all(model: GlimpseNet, batches: Iterable[Batch], *, has_boxes: bool, **settings: Any) -> dict[str, Any]:
+    """:func:`evaluate` under every policy (the oracle only with boxes), and the glimpse gain share.
+
+    Returns:
+        ``{"policies": {name: ...}, "glimpse_gain_share": share}``; the share is None where glimpses bring nothing.
+    """
+    names = [name for name in get_args(Glimpses) if name != "oracle" or has_boxes]
+    results = {name: evaluate(model, batches, glimpses=name, **settings) for name in names}
+    learned, random, none = (results[name]["accuracy"][-1] for name in ("learned", "random", "none"))
+    gain = learned - none
+    return {"policies": results, "glimpse_gain_share": (learned - random) / gain if gain > 0 else None}

@@ -1,0 +1,69 @@
+"""What is measured of a scanpath, per step, summed over images and processes.
+
+hit_t    = window t covers at least 75% of the box (0 for the first look, which covers all and reads nothing)
+found_t  = hit at some step so far
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from glimpsenet import geometry
+from glimpsenet.data.sample import Batch
+from glimpsenet.models.glimpsenet import GlimpseOutput
+from glimpsenet.training.losses import step_losses
+
+
+class ScanpathMetrics(Metric):
+    """Accuracy, loss and mean scale per step; hit and found rates where boxes are known; the confusion of the answer.
+
+    Args:
+        num_steps: T.
+        num_classes: number of classes.
+        image_size: side of the images in pixels.
+    """
+
+    full_state_update = False
+    correct: Tensor
+    loss: Tensor
+    scale: Tensor
+    hits: Tensor
+    found: Tensor
+    boxes: Tensor
+    confusion: Tensor
+
+    def __init__(self, num_steps: int, num_classes: int, image_size: int):
+        super().__init__()
+        self.image_size, self.num_classes = image_size, num_classes
+        for name in ("correct", "loss", "scale", "hits", "found"):
+            self.add_state(name, torch.zeros(num_steps, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("boxes", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("confusion", torch.zeros(num_classes, num_classes, dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, output: GlimpseOutput, batch: Batch) -> None:
+        """Add a batch."""
+        predicted = output.logits.argmax(-1)
+        self.correct += (predicted == batch.labels[:, None]).sum(0)
+        self.loss += step_losses(output.logits, batch.labels).sum(0)
+        self.scale += output.affine[..., 0].sum(0)
+        cells = batch.labels * self.num_classes + predicted[:, -1]
+        self.confusion += torch.bincount(cells, minlength=self.num_classes**2).view_as(self.confusion)
+        hit = geometry.covered_share(output.affine, batch.boxes[:, None], self.image_size) >= geometry.HIT_SHARE
+        hit[:, 0] = False
+        self.hits += hit.sum(0)
+        self.found += (hit.cumsum(1) > 0).sum(0)
+        self.boxes += batch.boxes.isfinite().all(1).sum()
+
+    def compute(self) -> dict[str, Any]:
+        """The summary that ``evaluate --json`` prints; accuracies and rates in 0..1, one entry a step."""
+        images, boxes = int(self.confusion.sum()), int(self.boxes)
+        return {
+            "num_images": images,
+            "accuracy": (self.correct / images).tolist(),
+            "loss": (self.loss / images).tolist(),
+            "mean_scale": (self.scale / images).tolist(),
+            "hit_rate": (self.hits / boxes).tolist() if boxes else None,
+            "found_rate": (self.found / boxes).tolist() if boxes else None,
+        }

@@ -1,0 +1,30 @@
+"""Writing without losing what was there: write aside in the same folder, flush to disk, then rename."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+@contextlib.contextmanager
+def write_aside(file: Path) -> Iterator[Path]:
+    """A name beside ``file`` to write to; it takes ``file``'s place once the block ends well.
+
+    After an error, a full disk say, ``file`` is as it was and nothing is left beside it.
+    """
+    aside = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        yield aside
+        with open(aside, "rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(aside, file)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_json(file: Path, value: Any) -> None:
+    """``value`` as readable JSON."""
+    with write_aside(file) as aside:
+        aside.write_text(json.dumps(value, indent=2, default=str) + "\n")

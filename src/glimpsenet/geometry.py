@@ -1,0 +1,97 @@
+"""Windows of an image as affine parameters, matrices and pixel boxes.
+
+    window of (s, tx, ty)  =  [tx - s, tx + s] x [ty - s, ty + s]
+
+Conventions, each pinned by a test of its name in ``tests/test_geometry.py``:
+
+- Normalised coordinates: x to the right, y down; -1 and +1 are the *outer edges* of the first and the last pixel, so
+  pixel i of n spans [2 i / n - 1, 2 (i + 1) / n - 1].
+- Affine parameters (s, tx, ty): the window's half side and centre in normalised coordinates. s = 1, tx = ty = 0 is the
+  whole image (the first look); a window lies inside when |tx| <= 1 - s and |ty| <= 1 - s.
+- Boxes are in pixels, half-open: (x0, y0, x1, y1) holds the pixels x0 <= x < x1, y0 <= y < y1.
+- Images are square, ``image_size`` pixels a side; tensors are batch-first, affine parameters and boxes the last axis.
+- Geometry always speaks of pixel edges. Only the sampler (``models/glimpse.py``) knows ``align_corners``.
+
+The affine parametrisation is that of spatial transformers (Jaderberg et al. 2015) without rotation and shear, as used
+by MGNet (Tan et al. 2021).
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+HIT_SHARE = 0.75
+"""A window hits a box when it covers at least this share of the box's area."""
+
+
+def normalized_to_pixel(coordinate: Tensor, image_size: int) -> Tensor:
+    """Normalised coordinate -> pixels from the image's left (top) edge; +1 is ``image_size``."""
+    return (coordinate + 1) * (image_size / 2)
+
+
+def pixel_to_normalized(pixel: Tensor, image_size: int) -> Tensor:
+    """Pixels from the image's left (top) edge -> normalised coordinate; 0 is -1."""
+    return pixel * (2 / image_size) - 1
+
+
+def first_look(like: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch 3"]:
+    """(1, 0, 0) for every image of ``like``: the whole image."""
+    affine = like.new_zeros(len(like), 3, dtype=torch.float32)
+    affine[:, 0] = 1
+    return affine
+
+
+def affine_to_box(affine: Float[Tensor, "*batch 3"], image_size: int) -> Float[Tensor, "*batch 4"]:
+    """The window of ``affine`` as a pixel box (x0, y0, x1, y1)."""
+    scale, centre = affine[..., :1], affine[..., 1:]
+    return normalized_to_pixel(torch.cat([centre - scale, centre + scale], -1), image_size)
+
+
+def box_to_affine(box: Float[Tensor, "*batch 4"], image_size: int) -> Float[Tensor, "*batch 3"]:
+    """The smallest window with the box's centre that holds the box (a pixel box, x0 < x1 and y0 < y1).
+
+    It may leave the image where the box is longer than wide and near a border; see :func:`move_inside`.
+    """
+    corner, opposite = pixel_to_normalized(box, image_size).split(2, -1)
+    scale = ((opposite - corner) / 2).amax(-1, keepdim=True)
+    return torch.cat([scale, (corner + opposite) / 2], -1)
+
+
+def affine_to_matrix(affine: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 2 3"]:
+    """[[s, 0, tx], [0, s, ty]]: maps the glimpse's normalised coordinates to the image's."""
+    scale, tx, ty = affine.unbind(-1)
+    zero = torch.zeros_like(scale)
+    return torch.stack([torch.stack([scale, zero, tx], -1), torch.stack([zero, scale, ty], -1)], -2)
+
+
+def matrix_to_affine(matrix: Float[Tensor, "*batch 2 3"]) -> Float[Tensor, "*batch 3"]:
+    """The inverse of :func:`affine_to_matrix`.
+
+    Raises:
+        ValueError: if a matrix rotates, shears, or scales the axes differently.
+    """
+    if bool(matrix[..., 0, 1].any() or matrix[..., 1, 0].any() or (matrix[..., 0, 0] != matrix[..., 1, 1]).any()):
+        raise ValueError("a window's matrix is [[s, 0, tx], [0, s, ty]]; this one rotates, shears or stretches")
+    return torch.stack([matrix[..., 0, 0], matrix[..., 0, 2], matrix[..., 1, 2]], -1)
+
+
+def move_inside(affine: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
+    """The nearest window of the same scale (at most 1) that lies inside the image."""
+    scale = affine[..., :1].clamp(max=1)
+    return torch.cat([scale, affine[..., 1:].clamp(scale - 1, 1 - scale)], -1)
+
+
+def lies_inside(affine: Float[Tensor, "*batch 3"], tolerance: float = 1e-6) -> Tensor:
+    """Whether each window has a positive scale and lies inside the image (bool, ``[*batch]``)."""
+    scale, centre = affine[..., 0], affine[..., 1:]
+    return (scale > 0) & (centre.abs().amax(-1) <= 1 - scale + tolerance)
+
+
+def covered_share(
+    affine: Float[Tensor, "*batch 3"], box: Float[Tensor, "*#batch 4"], image_size: int
+) -> Float[Tensor, "*batch"]:
+    """The share (0..1) of the pixel box's area that lies in the window; NaN where the box is NaN (unknown)."""
+    window = affine_to_box(affine, image_size)
+    overlap = torch.minimum(window[..., 2:], box[..., 2:]) - torch.maximum(window[..., :2], box[..., :2])
+    area = (box[..., 2:] - box[..., :2]).prod(-1)
+    return overlap.clamp(min=0).prod(-1) / area

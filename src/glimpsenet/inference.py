@@ -1,0 +1,88 @@
+"""Classify image files with a trained run, and tell where it looked in each photo's own pixels."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from glimpsenet import geometry
+from glimpsenet.config import FolderConfig
+from glimpsenet.data.folder import PhotoDataset
+from glimpsenet.data.loading import InOrder, create_loader
+from glimpsenet.data.transforms import evaluation_transform, square_scale
+from glimpsenet.models.policies import Policy
+from glimpsenet.runs import Run
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one image, and how it came to it; step 1 is the first look."""
+
+    file: Path
+    classes: list[str]
+    image: Float[Tensor, "channel size size"]
+    """The square that the model looked at, 0..1."""
+    glimpses: Float[Tensor, "step channel g g"]
+    """What it saw, 0..1."""
+    probabilities: Float[Tensor, "step class_"]
+    """After each step."""
+    affine: Float[Tensor, "step 3"]
+    """The windows (s, tx, ty)."""
+    boxes: Float[Tensor, "step 4"]
+    """The windows in pixels of the photo as it stands in the file (upright); parts may lie in the padding."""
+
+    def top(self, step: int, count: int = 1) -> list[tuple[str, float]]:
+        """The likeliest classes after ``step`` (1 the first; -1 the last), with their probabilities."""
+        values, places = self.probabilities[step - 1 if step > 0 else step].topk(min(count, len(self.classes)))
+        return [(self.classes[place], value) for place, value in zip(places.tolist(), values.tolist(), strict=True)]
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that could not be read, and why."""
+
+    problem: str
+
+
+def predict(
+    run: Run, files: Sequence[Path], *, batch_size: int = 32, policy: Policy | None = None
+) -> Iterator[Prediction | Unreadable]:
+    """Classify image files, in order, on the run's device.
+
+    Args:
+        run: from :func:`glimpsenet.load_run`.
+        files: image files of any size and mode.
+        batch_size: images at a time.
+        policy: looks in place of the model's own.
+    """
+    size = run.config.model.image_size
+    augmentation = run.config.data.augmentation if isinstance(run.config.data, FolderConfig) else "none"
+    dataset = PhotoDataset(files, [0] * len(files), evaluation_transform(size, augmentation), channels=run.channels)
+    model = run.model.eval()
+    device = model.classifier.weight.device
+    for batch in create_loader(dataset, InOrder(len(files)), batch_size):
+        yield from (Unreadable(problem) for problem in batch.problems)
+        if len(batch.images) == 0:
+            continue
+        images = batch.images.to(device)
+        with torch.inference_mode():
+            output = model(model.normalization(images), policy=policy)
+            seen = model.glimpses(images.float() / 255, output.affine)
+        windows = geometry.affine_to_box(output.affine, size).cpu()
+        for row, index in enumerate(batch.indices.tolist()):
+            # Resizing, padding and cropping all keep the centre.
+            width, height = batch.photo_sizes[row].tolist()
+            scale = square_scale(width, height, size, augmentation)
+            centre = torch.tensor([width, height] * 2) / 2
+            yield Prediction(
+                file=files[index],
+                classes=run.classes,
+                image=images[row].float().cpu() / 255,
+                glimpses=seen[row].cpu(),
+                probabilities=output.logits[row].float().softmax(-1).cpu(),
+                affine=output.affine[row].cpu(),
+                boxes=(windows[row] - size / 2) / scale + centre,
+            )

@@ -1,0 +1,106 @@
+"""What all figures share: colours, sizes, and how a picture and its windows are drawn.
+
+One colour a step throughout, from the palette of Okabe & Ito (2008), which colour-blind people can tell apart; the
+number of the step is always drawn beside it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from glimpsenet import geometry
+from glimpsenet.files import write_aside
+
+PALETTE = ("#56B4E9", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#0072B2", "#F0E442", "#7F7F7F")
+DPI = 110
+
+
+def step_color(step: int) -> str:
+    """The colour of step 1, 2, ...; they repeat after 8."""
+    return PALETTE[(step - 1) % len(PALETTE)]
+
+
+def show_image(axes: Axes, image: Float[Tensor, "channel height width"], **settings: Any) -> None:
+    """An image in 0..1, grey or colour, in pixel coordinates, without ticks."""
+    picture = image.clamp(0, 1).permute(1, 2, 0).numpy()
+    height, width = picture.shape[:2]
+    axes.imshow(
+        picture.squeeze(-1) if picture.shape[-1] == 1 else picture,
+        cmap="gray",
+        vmin=0,
+        vmax=1,
+        extent=(0, width, height, 0),
+        interpolation="nearest",
+        **settings,
+    )
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def draw_window(axes: Axes, affine: Float[Tensor, "3"], image_size: int, step: int) -> None:
+    """The outline of a window with the number of its step."""
+    x0, y0, x1, y1 = geometry.affine_to_box(affine, image_size).tolist()
+    inset = image_size * 0.006
+    color = step_color(step)
+    axes.add_patch(
+        Rectangle(
+            (x0 + inset, y0 + inset),
+            x1 - x0 - 2 * inset,
+            y1 - y0 - 2 * inset,
+            fill=False,
+            edgecolor=color,
+            linewidth=2.2,
+        )
+    )
+    axes.text(
+        x0 + 2 * inset,
+        y0 + 2 * inset,
+        str(step),
+        color="black",
+        fontsize=9,
+        fontweight="bold",
+        ha="left",
+        va="top",
+        bbox={"facecolor": color, "edgecolor": "none", "pad": 1.5},
+    )
+
+
+def frame(axes: Axes, step: int) -> None:
+    """Frame a glimpse in its step's colour."""
+    for spine in axes.spines.values():
+        spine.set_edgecolor(step_color(step))
+        spine.set_linewidth(2.5)
+
+
+def save_figure(figure: Figure, file: Path) -> None:
+    """Write a figure as its suffix says (png, pdf, svg); the folder is made if need be."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with write_aside(file) as aside:
+        figure.savefig(aside, format=file.suffix.removeprefix(".") or "png", dpi=DPI, facecolor="white")
+
+
+def plot_confusion(matrix: list[list[int]], classes: list[str]) -> Figure:
+    """The confusion matrix: rows true, columns predicted, shares of the true class, counts written in."""
+    counts = np.array(matrix)
+    shares = counts / counts.sum(1, keepdims=True).clip(min=1)
+    side = 2.5 + 0.32 * len(classes)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.add_subplot()
+    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    ticks = range(len(classes))
+    axes.set_xticks(ticks, classes, rotation=90, fontsize=8)
+    axes.set_yticks(ticks, classes, fontsize=8)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    if len(classes) <= 30:
+        for row, column in zip(*counts.nonzero(), strict=True):
+            shade = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=7, color=shade)
+    figure.colorbar(picture, ax=axes, label="share of the true class", shrink=0.8)
+    return figure

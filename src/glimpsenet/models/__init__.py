@@ -1,0 +1,1 @@
+"""The recurrent glimpse classifier and its parts; ``glimpsenet.py`` is the algorithm."""

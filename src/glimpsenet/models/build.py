@@ -1,0 +1,82 @@
+"""From settings to a model: the only place where names of parts become objects."""
+
+from typing import Any
+
+from glimpsenet.config import ModelConfig, replace_settings
+from glimpsenet.errors import UserError
+from glimpsenet.models.backbone import Backbone, backbone_normalization, create_backbone_net, load_backbone_weights
+from glimpsenet.models.encoding import AffineClue, NoClue, PositionalClue, SpatialClue
+from glimpsenet.models.fusion import AttentionFusion
+from glimpsenet.models.glimpse import BilinearGlimpses, GlimpseGenerator, MipmapGlimpses
+from glimpsenet.models.glimpsenet import GlimpseNet
+from glimpsenet.models.localization import LocalizationNetwork
+
+
+def create_model(backbone: str = "resnet18", *, num_classes: int, in_channels: int = 3, **settings: Any) -> GlimpseNet:
+    """A new recurrent glimpse classifier.
+
+    Args:
+        backbone: any timm model by name, or ``glimpse_cnn``.
+        num_classes: number of classes.
+        in_channels: channels of the images, 3 for colour.
+        **settings: any other field of :class:`glimpsenet.config.ModelConfig`: ``num_glimpses``, ``image_size``,
+            ``glimpse_size``, ``scale_range``, ``sampling``, ``spatial_clue``, ``num_heads``, ``pretrained``...
+
+    Raises:
+        UserError: for an unknown backbone or setting (with the nearest name) or settings that do not fit together.
+
+    Example:
+        >>> model = create_model("resnet18", num_classes=100, num_glimpses=4)
+        >>> out = model(model.normalization(images))
+    """
+    config = replace_settings(ModelConfig(), backbone=backbone, **settings)
+    return build_model(config, num_classes=num_classes, in_channels=in_channels)
+
+
+def build_model(
+    config: ModelConfig, *, num_classes: int, in_channels: int = 3, initial_weights: bool = True
+) -> GlimpseNet:
+    """The model that ``config`` describes; ``initial_weights=False`` where a checkpoint is loaded over it anyway.
+
+    Raises:
+        UserError: if the settings do not fit together.
+    """
+    net = create_backbone_net(
+        config.backbone,
+        in_channels=in_channels,
+        image_size=config.glimpse_size,
+        pretrained=initial_weights and config.pretrained and config.backbone_weights is None,
+    )
+    if initial_weights and config.backbone_weights is not None:
+        load_backbone_weights(net, config.backbone_weights, config.backbone)
+    backbone = Backbone(net, separate_norms=config.batch_norm == "separate")
+    try:
+        clue = _create_clue(config, backbone.channels)
+        fusion = AttentionFusion(clue.width, config.num_heads)
+    except ValueError as error:
+        raise UserError(f"backbone '{config.backbone}': {error}") from error
+    return GlimpseNet(
+        generator=_create_generator(config),
+        backbone=backbone,
+        clue=clue,
+        fusion=fusion,
+        policy=LocalizationNetwork(clue.width, config.scale_range, config.gradient_factor),
+        num_classes=num_classes,
+        num_glimpses=config.num_glimpses,
+        normalization=backbone_normalization(net, in_channels),
+        auxiliary=config.auxiliary_classifier,
+    )
+
+
+def _create_generator(config: ModelConfig) -> GlimpseGenerator:
+    if config.sampling == "mipmap":
+        return MipmapGlimpses(config.glimpse_size)
+    return BilinearGlimpses(config.glimpse_size, config.align_corners)
+
+
+def _create_clue(config: ModelConfig, channels: int) -> SpatialClue:
+    if config.spatial_clue == "affine":
+        return AffineClue(channels)
+    if config.spatial_clue == "positional":
+        return PositionalClue(channels, config.image_size, config.clue_with_scale)
+    return NoClue(channels)

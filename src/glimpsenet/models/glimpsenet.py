@@ -1,0 +1,136 @@
+"""GlimpseNet: classify an image from one look at low resolution and a few windows at high resolution.
+
+    for t = 1..T:   a_t = policy(what was seen)              where to look; a_1 = (1, 0, 0), the whole image
+                    g_t = crop(image, a_t)                   the glimpse, g x g pixels
+                    f_t = backbone(g_t)                      what is there
+                    h_t = clue(f_t, a_t)                     ... and where that was
+                    o_t = fusion(h_1, ..., h_t)
+                    logits_t = classifier(o_t)               the answer so far; logits_T is the answer
+
+Sources: Recurrent GlimpseNet (Supeene & Wang, Stanford), section 4.1.1; MGNet (Tan, Dong & Ma: "Multi-Glimpse
+Network", BMVC 2021, arXiv 2111.02018).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from glimpsenet.models.backbone import Backbone, Normalization
+from glimpsenet.models.encoding import SpatialClue
+from glimpsenet.models.fusion import AttentionFusion, Memory
+from glimpsenet.models.glimpse import GlimpseGenerator
+from glimpsenet.models.initialization import kaiming_init
+from glimpsenet.models.policies import Policy
+from glimpsenet.models.state import GlimpseState
+
+
+@dataclass
+class GlimpseOutput:
+    """What the model thought and where it looked, step by step; step 1 is the first look."""
+
+    logits: Float[Tensor, "batch step class_"]
+    """The answer after each step; ``logits[:, -1]`` is the answer."""
+    affine: Float[Tensor, "batch step 3"]
+    """The windows (s, tx, ty); see ``geometry.py``."""
+    features: Float[Tensor, "batch step channel"]
+    """The backbone's pooled features f_t."""
+    auxiliary_logits: Float[Tensor, "batch later_step class_"] | None
+    """The auxiliary classifier's answer from each window alone (steps 2..T); None without that classifier."""
+
+
+class GlimpseNet(nn.Module):
+    """The recurrent classifier. Its parts are built outside and handed in; ``create_model`` does both.
+
+    Args:
+        generator: crops glimpses.
+        backbone: glimpse -> features; shared by all steps.
+        clue: joins features with where they were seen.
+        fusion: attention over the glimpses so far.
+        policy: chooses the next window; the paper's localization network, or any other.
+        num_classes: number of classes.
+        num_glimpses: T, the first look included.
+        normalization: how images are normalised for this backbone: ``model.normalization(images)``.
+        auxiliary: whether there is an auxiliary classifier on the bare features of the windows.
+    """
+
+    def __init__(
+        self,
+        *,
+        generator: GlimpseGenerator,
+        backbone: Backbone,
+        clue: SpatialClue,
+        fusion: AttentionFusion,
+        policy: Policy,
+        num_classes: int,
+        num_glimpses: int = 4,
+        normalization: Normalization,
+        auxiliary: bool = True,
+    ):
+        super().__init__()
+        self.generator = generator
+        self.backbone = backbone
+        self.clue = clue
+        self.fusion = fusion
+        self.policy = policy
+        self.classifier = nn.Linear(clue.width, num_classes)
+        self.auxiliary_classifier = nn.Linear(backbone.channels, num_classes) if auxiliary else None
+        self.normalization = normalization
+        self.num_classes, self.num_glimpses = num_classes, num_glimpses
+        for classifier in filter(None, [self.classifier, self.auxiliary_classifier]):
+            kaiming_init(classifier)
+
+    def forward(
+        self,
+        images: Float[Tensor, "batch channel height width"],
+        *,
+        policy: Policy | None = None,
+        num_glimpses: int | None = None,
+    ) -> GlimpseOutput:
+        """Look and classify.
+
+        Args:
+            images: square, normalised by ``self.normalization``.
+            policy: looks in place of the model's own (random, centre, oracle, injected...).
+            num_glimpses: T, if not the model's own.
+
+        Raises:
+            ValueError: for images that are not square, smaller than a glimpse, or not floating point.
+        """
+        self._check(images)
+        policy = self.policy if policy is None else policy
+        prepared = self.generator.prepare(images)
+        state, logits = GlimpseState(images), []
+        memory: Memory | None = None
+        for step in range(1, (num_glimpses or self.num_glimpses) + 1):
+            affine = policy(state)
+            glimpse = self.generator(prepared, affine)
+            features = self.backbone(glimpse, first_look=step == 1)
+            token = self.clue(features.pooled, affine)
+            fused, memory = self.fusion(token, memory)
+            logits.append(self.classifier(fused))
+            state.append(affine, features, fused)
+        pooled = torch.stack([features.pooled for features in state.features], 1)
+        return GlimpseOutput(
+            logits=torch.stack(logits, 1),
+            affine=torch.stack(state.affine, 1),
+            features=pooled,
+            auxiliary_logits=None if self.auxiliary_classifier is None else self.auxiliary_classifier(pooled[:, 1:]),
+        )
+
+    def glimpses(
+        self, images: Float[Tensor, "batch channel size size"], affine: Float[Tensor, "batch step 3"]
+    ) -> Float[Tensor, "batch step channel g g"]:
+        """The glimpses that the model saw through the windows ``affine`` (a ``GlimpseOutput``'s)."""
+        prepared = self.generator.prepare(images)
+        return torch.stack([self.generator(prepared, window) for window in affine.unbind(1)], 1)
+
+    def _check(self, images: Tensor) -> None:
+        shape, smallest = list(images.shape), self.generator.glimpse_size
+        if images.shape[-1] != images.shape[-2]:
+            raise ValueError(f"images must be square, [batch, channel, size, size]; got {shape}: resize or pad them")
+        if images.shape[-1] < smallest:
+            raise ValueError(f"images of shape {shape} are smaller than a glimpse, {smallest} x {smallest}")
+        if not images.is_floating_point():
+            raise ValueError(f"images of type {images.dtype} are not normalised: pass model.normalization(images)")

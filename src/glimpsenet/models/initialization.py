@@ -1,0 +1,15 @@
+"""Kaiming-normal weights and zero biases (He et al. 2015), as the report has them outside the backbone."""
+
+from torch import nn
+
+
+def kaiming_init(module: nn.Module) -> None:
+    """Initialise every matrix of ``module`` Kaiming-normal and every bias zero; normalisation layers are left alone."""
+    for layer in module.modules():
+        if isinstance(layer, nn.LayerNorm):
+            continue
+        for name, parameter in layer.named_parameters(recurse=False):
+            if parameter.dim() > 1:
+                nn.init.kaiming_normal_(parameter)
+            elif "bias" in name:
+                nn.init.zeros_(parameter)

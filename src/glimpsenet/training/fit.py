@@ -1,0 +1,224 @@
+"""From a configuration to a run folder."""
+
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import timm
+import torch
+import torchvision
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from glimpsenet import runs
+from glimpsenet.config import Config, DigitsConfig, FolderConfig, to_dict
+from glimpsenet.data.loading import FreshStream, InOrder, TrainingStream, create_loader, open_data
+from glimpsenet.data.sample import Splits
+from glimpsenet.devices import choose_device, computes_in_bfloat16
+from glimpsenet.errors import UserError
+from glimpsenet.evaluation.accuracy import evaluate
+from glimpsenet.files import write_aside, write_json
+from glimpsenet.training.logs import MetricsCSV, TrainingProgress, quiet_libraries
+from glimpsenet.training.task import GlimpseTask, count_steps
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Checkpoints written aside and renamed: a full disk or a crash while saving leaves the old one whole."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Write, flush, rename."""
+        file = Path(path)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with write_aside(file) as aside:
+                torch.save(checkpoint, aside)
+        except (OSError, RuntimeError) as error:  # torch's zip writer tells a full disk as a RuntimeError
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"cannot save {file}: {reason}; the checkpoint before it is kept, go on with --resume"
+            ) from error
+
+
+def fit(
+    config: Config,
+    out: Path,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    devices: int = 1,
+    num_nodes: int = 1,
+) -> dict[str, Any]:
+    """Train, and leave a run folder.
+
+    Args:
+        config: the experiment.
+        out: the run folder, new; with ``resume`` one to go on in, if it is there.
+        resume: go on after the last checkpoint; the configuration must be the run's own.
+        device: see :func:`glimpsenet.devices.choose_device`.
+        devices: how many of them on each machine.
+        num_nodes: machines; start the same command on each, as torchrun or SLURM do.
+
+    Returns:
+        The content of ``summary.json``: the best model's metrics on the validation set, cost and circumstances.
+
+    Raises:
+        UserError: if the folder holds another run, the data are unusable, or training diverges.
+    """
+    quiet_libraries()
+    last = out / runs.CHECKPOINTS / "last.ckpt"
+    resume = _check_folder(config, out, resume) and last.exists()
+    pl.seed_everything(config.seed, verbose=False)
+    splits = open_data(config)
+    assert splits.train is not None
+    description = runs.Description(config, splits.classes, splits.channels)
+    model = description.build(initial_weights=not resume)
+    out.mkdir(parents=True, exist_ok=True)
+    runs.write_description(out, description)
+
+    world_size = devices * num_nodes
+    total_steps = count_steps(config.training, len(splits.train), world_size)
+    done = int(torch.load(last, map_location="cpu", weights_only=True)["global_step"]) if resume else 0
+    skip_bad = isinstance(config.data, FolderConfig) and config.data.skip_bad
+    task = GlimpseTask(model, config.training, total_steps, config.model.image_size, skip_bad)
+    place = choose_device(device)
+    trainer = _create_trainer(config, out, place, devices, num_nodes, total_steps, done)
+    start = time.perf_counter()
+    if done < total_steps:
+        trainer.fit(
+            task,
+            *_create_loaders(config, splits, done, trainer, pin_memory=place.type == "cuda"),
+            ckpt_path=last if resume else None,
+            weights_only=True,
+        )
+    return _finish(description, out, splits, task, trainer, place, total_steps, time.perf_counter() - start)
+
+
+def _check_folder(config: Config, out: Path, resume: bool) -> bool:
+    """Whether there is a run to go on with; refuses to overwrite one."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if not resume:
+            raise UserError(f"{out} is there already; --resume goes on with it, --out DIR trains elsewhere")
+        before, now = to_dict(runs.read_description(out).config), to_dict(config)
+        for part, settings in now.items():
+            changed = [
+                f"{name} (it was {before[part][name]}, now {value})"
+                for name, value in (settings.items() if isinstance(settings, dict) else [])
+                if before[part].get(name, value) != value
+            ]
+            if changed or (not isinstance(settings, dict) and before[part] != settings):
+                what = changed[0] if changed else f"{part} (it was {before[part]}, now {settings})"
+                raise UserError(f"cannot resume {out} with another {what}; use the settings it was started with")
+        return True
+    return False
+
+
+def _create_trainer(
+    config: Config, out: Path, device: torch.device, devices: int, num_nodes: int, total_steps: int, done: int
+) -> pl.Trainer:
+    training = config.training
+    bfloat16 = training.precision == "bfloat16" or (training.precision == "auto" and computes_in_bfloat16(device))
+    checkpoint = ModelCheckpoint(
+        dirpath=out / runs.CHECKPOINTS,
+        filename="best",
+        monitor="val/accuracy",
+        mode="max",
+        save_last=True,
+        enable_version_counter=False,
+    )
+    return pl.Trainer(
+        accelerator={"cuda": "gpu"}.get(device.type, device.type),
+        devices=[device.index] if device.index is not None and device.type != "cpu" else devices,
+        num_nodes=num_nodes,
+        precision="bf16-mixed" if bfloat16 else "32-true",
+        max_steps=total_steps,
+        max_epochs=-1,
+        val_check_interval=max(1, total_steps // training.validations),
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=min(50, max(1, total_steps // 100)),
+        gradient_clip_val=training.gradient_clip,
+        use_distributed_sampler=False,
+        plugins=[SafeCheckpointIO()],
+        callbacks=[TrainingProgress(total_steps), checkpoint],
+        logger=[
+            MetricsCSV(out / runs.METRICS, config.model.num_glimpses, resume_at=done),
+            TensorBoardLogger(out, name="", version="tensorboard"),
+        ],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def _create_loaders(
+    config: Config, splits: Splits, done: int, trainer: pl.Trainer, *, pin_memory: bool
+) -> tuple[Any, Any]:
+    assert splits.train is not None
+    training = config.training
+    stream = FreshStream if isinstance(config.data, DigitsConfig) else TrainingStream
+    processes = {"rank": trainer.global_rank, "world_size": trainer.world_size}
+    sampler = stream(len(splits.train), config.seed, start=done * training.batch_size * trainer.world_size, **processes)
+    options: dict[str, Any] = {"workers": training.workers, "pin_memory": pin_memory}
+    train = create_loader(splits.train, sampler, training.batch_size, **options)
+    val = create_loader(splits.val, InOrder(len(splits.val), **processes), training.batch_size, **options)
+    return train, val
+
+
+def _finish(
+    description: runs.Description,
+    out: Path,
+    splits: Splits,
+    task: GlimpseTask,
+    trainer: pl.Trainer,
+    device: torch.device,
+    total_steps: int,
+    seconds: float,
+) -> dict[str, Any]:
+    """Keep the best model's weights and say how good it is."""
+    config = description.config
+    best = out / runs.CHECKPOINTS / "best.ckpt"
+    if trainer.is_global_zero:
+        state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+        task.model.load_state_dict({key.removeprefix("model."): value for key, value in state.items()})
+        runs.save_weights(task.model, out)
+        loader = create_loader(splits.val, InOrder(len(splits.val)), config.training.batch_size)
+        summary = {
+            "metrics": evaluate(
+                task.model.to(device),
+                loader,
+                scale_range=config.model.scale_range,
+                image_size=config.model.image_size,
+                classes=description.classes,
+                skip_bad=task.skip_bad,
+            ),
+            "steps": total_steps,
+            "seconds": round(seconds, 1),
+            "skipped_images": sorted(set(task.problems)),
+            "parameters": sum(p.numel() for p in task.model.parameters()),
+            "seed": config.seed,
+            "machine": describe_machine(device),
+        }
+        write_json(out / runs.SUMMARY, summary)
+        return summary
+    return {}
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """What a measurement must say beside its numbers."""
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "device": gpu or device.type,
+        "cpu": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "timm": timm.__version__,
+        "lightning": pl.__version__,
+    }

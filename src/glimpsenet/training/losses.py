@@ -1,0 +1,45 @@
+"""The paper's loss.
+
+    L = (1 - alpha) mean_{t=1..T} CE(logits_t, y)  +  alpha mean_{t=2..T} CE(aux_t, y)
+
+alpha is 0.6 in the report's recipe and counts as 0 for T = 1 and without auxiliary classifier; evaluation has no
+auxiliary part. Source: Tan et al. 2021; Supeene & Wang, section 4.1.1.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from glimpsenet.models.glimpsenet import GlimpseOutput
+
+
+class GlimpseLoss(NamedTuple):
+    """The loss and its parts."""
+
+    total: Float[Tensor, ""]
+    per_step: Float[Tensor, "step"]
+    """Mean cross-entropy of each step's answer."""
+    auxiliary: Float[Tensor, ""]
+    """Mean cross-entropy of the auxiliary classifier; 0 without one."""
+
+
+def step_losses(
+    logits: Float[Tensor, "batch step class_"], labels: Int[Tensor, "batch"]
+) -> Float[Tensor, "batch step"]:
+    """Cross-entropy of every step's answer, in float32."""
+    return F.cross_entropy(
+        logits.float().transpose(1, 2), labels[:, None].expand(-1, logits.shape[1]), reduction="none"
+    )
+
+
+def glimpse_loss(output: GlimpseOutput, labels: Int[Tensor, "batch"], auxiliary_weight: float) -> GlimpseLoss:
+    """The training loss; ``auxiliary_weight`` is alpha."""
+    per_step = step_losses(output.logits, labels).mean(0)
+    if output.auxiliary_logits is None or output.auxiliary_logits.shape[1] == 0:
+        return GlimpseLoss(per_step.mean(), per_step, torch.zeros_like(per_step[0]))
+    auxiliary = step_losses(output.auxiliary_logits, labels).mean()
+    total = (1 - auxiliary_weight) * per_step.mean() + auxiliary_weight * auxiliary
+    return GlimpseLoss(total, per_step, auxiliary)

@@ -1,0 +1,129 @@
+"""The LightningModule: one training step, one validation step, one optimiser."""
+
+import math
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from glimpsenet.config import TrainingConfig
+from glimpsenet.data.sample import Batch
+from glimpsenet.errors import UserError
+from glimpsenet.evaluation.metrics import ScanpathMetrics
+from glimpsenet.models.glimpsenet import GlimpseNet
+from glimpsenet.training.losses import glimpse_loss
+
+
+class GlimpseTask(pl.LightningModule):
+    """Trains a :class:`GlimpseNet` with the paper's loss.
+
+    Args:
+        model: the model.
+        training: optimiser, schedule and weights of the losses.
+        total_steps: length of the schedule in optimiser steps.
+        image_size: side of the images in pixels.
+        skip_bad: count unreadable images instead of stopping.
+    """
+
+    def __init__(
+        self, model: GlimpseNet, training: TrainingConfig, total_steps: int, image_size: int, skip_bad: bool = False
+    ):
+        super().__init__()
+        self.model, self.training_config = model, training
+        self.total_steps, self.skip_bad = total_steps, skip_bad
+        self.problems: list[str] = []
+        self.metrics = ScanpathMetrics(model.num_glimpses, model.num_classes, image_size)
+
+    def training_step(self, batch: Batch) -> Tensor:
+        """Loss of a batch; stops at once if it is not finite."""
+        self._check_images(batch)
+        output = self.model(self.model.normalization(batch.images))
+        loss = glimpse_loss(output, batch.labels, self.training_config.auxiliary_weight)
+        self._check_finite(loss.total, "the training loss")
+        correct = (output.logits[:, [0, -1]].argmax(-1) == batch.labels[:, None]).float().mean(0)
+        self.log_dict(
+            {
+                "train/loss": loss.total,
+                "train/auxiliary_loss": loss.auxiliary,
+                "train/accuracy_first": correct[0],
+                "train/accuracy_last": correct[1],
+                "train/learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"],
+            }
+        )
+        return loss.total
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """The last step counts as a stop, which makes Lightning validate and save whatever the interval."""
+        if self.global_step >= self.total_steps:
+            self.trainer.should_stop = True
+
+    def validation_step(self, batch: Batch) -> None:
+        """Add a batch to the metrics."""
+        self._check_images(batch)
+        if len(batch.images):
+            self.metrics.update(self.model(self.model.normalization(batch.images)), batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the whole validation set, one number a step."""
+        result = self.metrics.compute()
+        self.metrics.reset()
+        # Before the checkpoint is written: weights that give NaN must not replace good ones.
+        self._check_finite(torch.tensor(result["loss"]), "the validation loss")
+        values = {
+            f"val/{name}_{step}": value
+            for name in ("accuracy", "loss", "mean_scale", "hit_rate", "found_rate")
+            if result[name] is not None
+            for step, value in enumerate(result[name], 1)
+        }
+        self.log_dict({**values, "val/accuracy": result["accuracy"][-1]})
+
+    def configure_optimizers(self) -> Any:
+        """SGD with momentum or AdamW under one cycle of learning rate."""
+        settings = self.training_config
+        if settings.optimizer == "sgd":
+            optimizer = torch.optim.SGD(
+                self.parameters(), settings.learning_rate, momentum=0.9, weight_decay=settings.weight_decay
+            )
+        else:
+            optimizer = torch.optim.AdamW(
+                self.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+            )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            settings.learning_rate,
+            # One more than there are steps: the schedule is advanced after the last one too.
+            total_steps=self.total_steps + 1,
+            pct_start=settings.warmup_share,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Random numbers go on where they were."""
+        checkpoint["random_state"] = torch.get_rng_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See :meth:`on_save_checkpoint`."""
+        torch.set_rng_state(checkpoint["random_state"].cpu())
+
+    def _check_images(self, batch: Batch) -> None:
+        if batch.problems and not self.skip_bad:
+            raise UserError(f"{batch.problems[0]}; remove the file or pass --skip-bad")
+        self.problems += batch.problems
+        if self.trainer.training and len(batch.images) == 0:
+            raise UserError(f"no readable image in a whole batch; the first: {batch.problems[0]}")
+
+    def _check_finite(self, value: Tensor, what: str) -> None:
+        if not bool(value.isfinite().all()):
+            settings = self.training_config
+            clip = "" if settings.gradient_clip else ", or set --gradient-clip"
+            raise UserError(
+                f"{what} is {'NaN' if bool(value.isnan().any()) else 'infinite'} at step {self.global_step}; the last"
+                f" checkpoint is good: lower --learning-rate (it is {settings.learning_rate:g}){clip}"
+            )
+
+
+def count_steps(training: TrainingConfig, samples: int, world_size: int) -> int:
+    """Optimiser steps of a run over ``samples`` images an epoch on ``world_size`` devices."""
+    steps = math.ceil(training.epochs * samples / (training.batch_size * world_size))
+    return min(steps, training.max_steps or steps)
