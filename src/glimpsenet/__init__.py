@@ -1,1 +1,61 @@
-"""glimpsenet."""
+"""glimpsenet: image classification by glimpses.
+
+A model looks at an image once at low resolution, then at a few small windows at high resolution that it chooses
+itself, and classifies from all of them.
+"""
+
+import importlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+__version__ = version("glimpsenet")
+
+if TYPE_CHECKING:
+    from glimpsenet.errors import UserError
+    from glimpsenet.inference import predict
+    from glimpsenet.models.build import create_model
+    from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
+    from glimpsenet.models.policies import CenterGlimpses, FixedGlimpses, OracleGlimpses, Policy, RandomGlimpses
+    from glimpsenet.runs import Run, load, load_run
+    from glimpsenet.training.fit import fit
+
+_HOMES = {
+    "UserError": "errors",
+    "predict": "inference",
+    "create_model": "models.build",
+    "GlimpseNet": "models.glimpsenet",
+    "GlimpseOutput": "models.glimpsenet",
+    "CenterGlimpses": "models.policies",
+    "FixedGlimpses": "models.policies",
+    "OracleGlimpses": "models.policies",
+    "Policy": "models.policies",
+    "RandomGlimpses": "models.policies",
+    "Run": "runs",
+    "load": "runs",
+    "load_run": "runs",
+    "fit": "training.fit",
+}
+
+__all__ = [
+    "CenterGlimpses",
+    "FixedGlimpses",
+    "GlimpseNet",
+    "GlimpseOutput",
+    "OracleGlimpses",
+    "Policy",
+    "RandomGlimpses",
+    "Run",
+    "UserError",
+    "create_model",
+    "fit",
+    "load",
+    "load_run",
+    "predict",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when first used: `import glimpsenet` and the command line's help stay fast.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'glimpsenet' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"glimpsenet.{_HOMES[name]}"), name)

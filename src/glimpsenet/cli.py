@@ -25,6 +25,7 @@ app = tyro.extras.SubcommandApp()
 DESCRIPTION = (
     "Image classification by glimpses. `glimpsenet COMMAND --help` explains a command; --debug shows tracebacks."
 )
+TAKEN_FOR = "mostly taken for"
 RunFolder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
 
 
@@ -308,7 +309,7 @@ def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
     table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
     for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place == 0 else "right", overflow="fold")
+        table.add_column(column, justify="left" if place == 0 or column == TAKEN_FOR else "right", overflow="fold")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     Console().print(table, highlight=False)
@@ -365,7 +366,7 @@ def _print_classes(result: dict[str, Any], classes: list[str]) -> None:
     title = f"per class ({result['policy']}), worst first"
     if len(rows) > 20:
         title += f"; 20 of {len(rows)}, all in --json"
-    _print_table(title, ["class", "accuracy", "images", "mostly taken for"], rows[:20])
+    _print_table(title, ["class", "accuracy", "images", TAKEN_FOR], rows[:20])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

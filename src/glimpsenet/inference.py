@@ -72,13 +72,13 @@ def predict(
             output = model(model.normalization(images), policy=policy)
             seen = model.glimpses(images.float() / 255, output.affine)
         windows = geometry.affine_to_box(output.affine, size).cpu()
-        for row, index in enumerate(batch.indices.tolist()):
+        for row, place in enumerate(batch.places.tolist()):
             # Resizing, padding and cropping all keep the centre.
             width, height = batch.photo_sizes[row].tolist()
             scale = square_scale(width, height, size, augmentation)
             centre = torch.tensor([width, height] * 2) / 2
             yield Prediction(
-                file=files[index],
+                file=files[place],
                 classes=run.classes,
                 image=images[row].float().cpu() / 255,
                 glimpses=seen[row].cpu(),

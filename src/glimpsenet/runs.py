@@ -36,12 +36,14 @@ class Description:
 
     def build(self, initial_weights: bool = True) -> GlimpseNet:
         """A new model for this run."""
-        return build_model(
+        model = build_model(
             self.config.model,
             num_classes=len(self.classes),
             in_channels=self.channels,
             initial_weights=initial_weights,
         )
+        # Channels last is how convolutions run fastest, on CPUs too; the numbers are the same.
+        return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 @dataclass(frozen=True)

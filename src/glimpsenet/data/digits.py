@@ -39,12 +39,12 @@ def load_digits(split: Literal["train", "val"]) -> tuple[np.ndarray, np.ndarray]
     """Digits ``[n, 16, 16]`` in 0..1, float32, and their labels ``[n]``."""
     from sklearn.datasets import load_digits as load
 
-    source = load()
-    small = torch.from_numpy(source.images / 16).float()[:, None]
+    pixels, labels = load(return_X_y=True)
+    small = torch.from_numpy(np.asarray(pixels) / 16).float().view(-1, 1, 8, 8)
     images = F.interpolate(small, size=(DIGIT_SIZE, DIGIT_SIZE), mode="bilinear", align_corners=False)[:, 0].numpy()
     order = np.random.default_rng(SPLIT_SEED).permutation(len(images))
     chosen = order[:TRAIN_DIGITS] if split == "train" else order[TRAIN_DIGITS:]
-    return images[chosen], np.asarray(source.target)[chosen]
+    return images[chosen], np.asarray(labels)[chosen]
 
 
 def draw_scenes(
@@ -107,7 +107,7 @@ class DigitScenes(Dataset[Sample]):
         scenes, labels, boxes = self._chunk[1]
         place = index % CHUNK
         return Sample(
-            index=index,
+            place=index,
             image=torch.from_numpy(scenes[place][None]),
             label=int(labels[place]),
             box=torch.from_numpy(boxes[place]),

@@ -17,7 +17,8 @@ UNKNOWN_BOX = torch.full((4,), torch.nan)
 class Sample(NamedTuple):
     """One image of a data set; not normalised."""
 
-    index: int
+    place: int
+    """Its place in the data set."""
     image: Tensor | None
     """``[channel, size, size]``, uint8 (0..255) or float (0..1); None if it cannot be used."""
     label: int
@@ -32,7 +33,7 @@ class Sample(NamedTuple):
 class Batch(NamedTuple):
     """Samples together; the unusable ones are left out and told in ``problems``."""
 
-    indices: Tensor
+    places: Tensor
     images: Tensor
     labels: Tensor
     boxes: Tensor
@@ -67,7 +68,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     readable = [sample for sample in samples if sample.image is not None]
     images = [sample.image for sample in readable if sample.image is not None]
     return Batch(
-        indices=torch.tensor([sample.index for sample in readable], dtype=torch.long),
+        places=torch.tensor([sample.place for sample in readable], dtype=torch.long),
         images=torch.stack(images) if images else torch.empty(0),
         labels=torch.tensor([sample.label for sample in readable], dtype=torch.long),
         boxes=torch.stack([sample.box for sample in readable]) if readable else torch.empty(0, 4),

@@ -61,7 +61,11 @@ def training_transform(size: int, augmentation: str) -> v2.Transform:
         )
     if augmentation == "light":
         moves = v2.RandomAffine(
-            degrees=5, translate=(0.1, 0.1), scale=(0.8, 1.25), interpolation=v2.InterpolationMode.BILINEAR, fill=GREY
+            degrees=(-5.0, 5.0),
+            translate=(0.1, 0.1),
+            scale=(0.8, 1.25),
+            interpolation=v2.InterpolationMode.BILINEAR,
+            fill=GREY,
         )
         return v2.Compose([fit_square(size), moves, v2.ColorJitter(0.3, 0.3, 0.3, 0.02)])
     return fit_square(size)

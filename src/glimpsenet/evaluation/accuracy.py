@@ -62,7 +62,7 @@ def evaluate(
         skipped += batch.problems
         if len(batch.images) == 0:
             continue
-        batch = Batch(*(part.to(device) if isinstance(part, torch.Tensor) else part for part in batch))
+        batch = batch._replace(**{name: getattr(batch, name).to(device) for name in ("images", "labels", "boxes")})
         policy: Policy | None = {
             "random": lambda: random,
             "center": lambda: CenterGlimpses(scale_range, model.generator.glimpse_size),
@@ -92,7 +92,7 @@ def evaluate_all(model: GlimpseNet, batches: Iterable[Batch], *, has_boxes: bool
     Returns:
         ``{"policies": {name: ...}, "glimpse_gain_share": share}``; the share is None where glimpses bring nothing.
     """
-    names = [name for name in get_args(Glimpses) if name != "oracle" or has_boxes]
+    names: list[Glimpses] = [name for name in get_args(Glimpses) if name != "oracle" or has_boxes]
     results = {name: evaluate(model, batches, glimpses=name, **settings) for name in names}
     learned, random, none = (results[name]["accuracy"][-1] for name in ("learned", "random", "none"))
     gain = learned - none

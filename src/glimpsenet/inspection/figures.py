@@ -58,8 +58,9 @@ def draw_window(axes: Axes, affine: Float[Tensor, "3"], image_size: int, step: i
             linewidth=2.2,
         )
     )
+    # Labels of windows on the same place stand side by side.
     axes.text(
-        x0 + 2 * inset,
+        x0 + 2 * inset + 0.06 * image_size * ((step - 2) % 8),
         y0 + 2 * inset,
         str(step),
         color="black",

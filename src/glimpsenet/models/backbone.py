@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 import safetensors.torch
 import timm
-import timm.data
 import timm.models.resnet
 import torch
 from jaxtyping import Float
+from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -195,7 +195,7 @@ def create_backbone_net(
 
 def backbone_normalization(net: nn.Module, in_channels: int) -> Normalization:
     """Mean and std of the backbone's own ``pretrained_cfg``; averaged over channels where their numbers differ."""
-    data = timm.data.resolve_data_config(pretrained_cfg=getattr(net, "pretrained_cfg", None) or {})
+    data = resolve_data_config(pretrained_cfg=getattr(net, "pretrained_cfg", None) or {})
     mean, std = data["mean"], data["std"]
     if len(mean) != in_channels:
         mean, std = [sum(mean) / len(mean)] * in_channels, [sum(std) / len(std)] * in_channels

@@ -1,5 +1,6 @@
 """From a configuration to a run folder."""
 
+import importlib.metadata
 import os
 import platform
 import time
@@ -220,5 +221,5 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "timm": timm.__version__,
-        "lightning": pl.__version__,
+        "lightning": importlib.metadata.version("pytorch-lightning"),
     }
