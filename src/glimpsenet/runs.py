@@ -3,6 +3,7 @@
 config.json  checkpoints/{best,last}.ckpt  model.safetensors  metrics.csv  tensorboard/  summary.json
 """
 
+import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,14 +37,12 @@ class Description:
 
     def build(self, initial_weights: bool = True) -> GlimpseNet:
         """A new model for this run."""
-        model = build_model(
+        return build_model(
             self.config.model,
             num_classes=len(self.classes),
             in_channels=self.channels,
             initial_weights=initial_weights,
         )
-        # Channels last is how convolutions run fastest, on CPUs too; the numbers are the same.
-        return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,14 @@ def read_description(folder: Path) -> Description:
 
 def save_weights(model: GlimpseNet, folder: Path) -> None:
     """Write ``model.safetensors``."""
+    plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     with write_aside(folder / WEIGHTS) as aside:
-        safetensors.torch.save_model(model, str(aside))
+        safetensors.torch.save_model(plain, str(aside))
+
+
+def arrange_for_speed(model: GlimpseNet) -> GlimpseNet:
+    """Channels last is how convolutions run fastest, on CPUs too (1.5 times as fast for EfficientNet-Lite0)."""
+    return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def load_run(folder: str | Path, device: str | torch.device = "cpu") -> Run:
@@ -117,7 +122,8 @@ def load_run(folder: str | Path, device: str | torch.device = "cpu") -> Run:
     except Exception as error:  # readers raise kinds of their own for damage and for mismatch
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{file} does not hold the model of {folder / CONFIG}: {reason}") from error
-    return Run(description.config, description.classes, description.channels, model.eval().to(device), folder)
+    model = arrange_for_speed(model.eval())
+    return Run(description.config, description.classes, description.channels, model.to(device), folder)
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> GlimpseNet:

@@ -78,7 +78,7 @@ def fit(
     splits = open_data(config)
     assert splits.train is not None
     description = runs.Description(config, splits.classes, splits.channels)
-    model = description.build(initial_weights=not resume)
+    model = runs.arrange_for_speed(description.build(initial_weights=not resume))
     out.mkdir(parents=True, exist_ok=True)
     runs.write_description(out, description)
 
