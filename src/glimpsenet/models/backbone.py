@@ -189,7 +189,8 @@ def create_backbone_net(
             " pass --backbone-weights FILE or --no-pretrained"
         ) from error
     if isinstance(net, timm.models.resnet.ResNet) and not pretrained:
-        net.init_weights(zero_init_last=False)  # as torchvision, and so MGNet and the report, have it
+        # As torchvision, and so MGNet and the report, have it; timm zeroes each block's last scale otherwise.
+        net = timm.create_model(name, zero_init_last=False, **settings)
     return net
 
 

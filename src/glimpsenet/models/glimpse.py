@@ -96,8 +96,9 @@ class MipmapGlimpses(GlimpseGenerator):
         """The pyramid, down to the level at which the whole image fits the glimpse."""
         levels = [images]
         for _ in range(math.ceil(math.log2(max(1.0, images.shape[-1] / self.glimpse_size)))):
-            # Adaptive, for sides that are odd: its bins cover the whole level, where plain pooling drops a row.
-            levels.append(F.adaptive_avg_pool2d(levels[-1], -(-levels[-1].shape[-1] // 2)))
+            odd = levels[-1].shape[-1] % 2
+            even = F.pad(levels[-1], (0, odd, 0, odd), mode="replicate") if odd else levels[-1]
+            levels.append(F.avg_pool2d(even, 2))
         return levels
 
     def sample(self, prepared: Prepared, affine: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch channel g g"]:
@@ -109,5 +110,8 @@ class MipmapGlimpses(GlimpseGenerator):
         glimpse = torch.zeros((), dtype=affine.dtype, device=affine.device)
         for index, image in enumerate(prepared):
             weight = (1 - (level - index).abs()).clamp(min=0)
-            glimpse = glimpse + weight[:, None, None, None] * F.grid_sample(image, grid, "bilinear", "border", False)
+            # A level made from an odd side reaches beyond the image's right and lower edge by a part of a pixel.
+            share = prepared[0].shape[-1] / (image.shape[-1] * 2**index)
+            sampled = F.grid_sample(image, (grid + 1) * share - 1, "bilinear", "border", False)
+            glimpse = glimpse + weight[:, None, None, None] * sampled
         return glimpse

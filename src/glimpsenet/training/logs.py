@@ -1,7 +1,8 @@
 """What a run tells while it trains: metrics.csv, and progress on the terminal."""
 
 import csv
-import os
+import logging
+import warnings
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -120,10 +121,10 @@ class TrainingProgress(pl.Callback):
 
 
 def quiet_libraries() -> None:
-    """Lightning's adverts and the hub's retries are no news to a user; warnings stay."""
-    import logging
-
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    """Lightning's adverts and the hub's retries are no news to a user; warnings stay, but for those named here."""
+    # Lightning 2.6 uses what torch 2.14 deprecates; a run that is resumed finds its own checkpoints.
+    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     for name in ("pytorch_lightning", "lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
