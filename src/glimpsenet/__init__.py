@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from glimpsenet.inference import predict
     from glimpsenet.models.build import create_model
     from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
+    from glimpsenet.models.mgnet import load_mgnet
     from glimpsenet.models.policies import CenterGlimpses, FixedGlimpses, OracleGlimpses, Policy, RandomGlimpses
     from glimpsenet.runs import Run, load, load_run
     from glimpsenet.training.fit import fit
@@ -32,6 +33,7 @@ _HOMES = {
     "RandomGlimpses": "models.policies",
     "Run": "runs",
     "load": "runs",
+    "load_mgnet": "models.mgnet",
     "load_run": "runs",
     "fit": "training.fit",
 }
@@ -49,6 +51,7 @@ __all__ = [
     "create_model",
     "fit",
     "load",
+    "load_mgnet",
     "load_run",
     "predict",
 ]

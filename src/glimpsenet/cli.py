@@ -219,6 +219,55 @@ def predict(
             print(f"drew {figure}{note}", file=sys.stderr if json or csv else sys.stdout)
 
 
+@app.command
+def reproduce(
+    *,
+    rows: tuple[str, ...] = (),
+    data: Path | None = None,
+    out: Path = Path("runs/reproduction"),
+    seeds: int = 1,
+    max_steps: int | None = None,
+    image_size: int | None = None,
+    backbone: str | None = None,
+    backbone_weights: Path | None = None,
+    device: str = "auto",
+) -> None:
+    """Train the rows of the paper's Table 1 and report them beside the paper's numbers; goes on where it stopped.
+
+    Args:
+        rows: names of rows; all eight and one of ours if none is given.
+        data: image folder with train/CLASS and val/CLASS; digit scenes if not given.
+        out: folder of the runs and the report.
+        seeds: how often to train each row.
+        max_steps: optimiser steps a row; 800 on digits, 12 epochs on a folder if not given.
+        image_size: side of the images in pixels; glimpses keep their share.
+        backbone: a timm model for all rows.
+        backbone_weights: weights the pretrained rows start from.
+        device: auto, cpu, cuda, cuda:1, mps.
+    """
+    from glimpsenet.reproduction.rows import ROWS, Setting
+
+    setting = Setting(data, max_steps, image_size, backbone, backbone_weights)
+    from glimpsenet.reproduction.report import write_report
+    from glimpsenet.reproduction.run import train_rows
+
+    folders = train_rows(rows or ROWS, out, setting, seeds=seeds, device=device, tell=_say)
+    report = write_report(folders, out, setting)
+    _print_table(
+        f"accuracy after the last glimpse, {report['data']}",
+        ["row", "here", "first look", "random", "mean s"],
+        [
+            [
+                row,
+                *(f"{values[name]:.3f}" for name in ("accuracy", "first_look", "random")),
+                f"{values['affine_mean'][0]:.2f}",
+            ]
+            for row, values in report["rows"].items()
+        ],
+    )
+    _say(f"the report is in {out / 'report.md'} and {out / 'report.html'}")
+
+
 data_app = tyro.extras.SubcommandApp()
 app.command(data_app, name="data")
 
@@ -244,6 +293,90 @@ def data_digits(
 
     count = write_scenes(destination, scenes, image_size, seed)
     _say(f"wrote {count} scenes to {destination}")
+
+
+@data_app.command(name="imagenet100")
+def data_imagenet100(
+    imagenet: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IMAGENET")],
+    destination: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DEST")],
+    /,
+) -> None:
+    """Make ImageNet100, the report's data, from a copy of ImageNet-1k: links to its first 100 classes.
+
+    Args:
+        imagenet: folder with train/ and val/ of 1,000 class folders each.
+        destination: where to make it; safe to run twice.
+    """
+    from glimpsenet.data.imagenet import build_imagenet100
+
+    _say_links(destination, build_imagenet100(imagenet, destination))
+
+
+@data_app.command(name="imagenet-c")
+def data_imagenet_c(
+    imagenet_c: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IMAGENET-C")],
+    destination: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DEST")],
+    /,
+) -> None:
+    """The same classes of ImageNet-C: links to 15 corruptions at five severities.
+
+    Args:
+        imagenet_c: folder with CORRUPTION/SEVERITY/CLASS, or those in groups (blur, noise, ...).
+        destination: where to make it; safe to run twice.
+    """
+    from glimpsenet.data.imagenet import build_imagenet100_c
+
+    _say_links(destination, build_imagenet100_c(imagenet_c, destination))
+
+
+def _say_links(destination: Path, links: Any) -> None:
+    _say(f"{destination}: {links.made} class folders linked, {links.kept} were there")
+
+
+@app.command(name="import-mgnet")
+def import_mgnet(
+    checkpoint: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CKPT")],
+    run: RunFolder,
+    /,
+    *,
+    backbone: str = "resnet18",
+    num_glimpses: int = 4,
+    image_size: int = 224,
+    scale_factor: float = 2.33,
+    scale_range: tuple[float, float] = (0.2, 0.5),
+    data: Path | None = None,
+) -> None:
+    """Turn a checkpoint of MGNet into a run folder; runs no code of the file.
+
+    Args:
+        checkpoint: MGNet's Lightning checkpoint, or a plain state dict.
+        run: a new run folder.
+        backbone: the ResNet it has.
+        num_glimpses: T, the first look included.
+        image_size: side of its images in pixels.
+        scale_factor: its glimpses are image_size // scale_factor pixels.
+        scale_range: smallest and largest s.
+        data: a folder with val/CLASS, to name the classes by; they are numbered otherwise.
+    """
+    from torchvision.datasets.folder import find_classes
+
+    from glimpsenet.models import mgnet
+
+    if data is not None and not (data / "val").is_dir():
+        raise UserError(f"no folder {data / 'val'} to name the classes by")
+    ignored = mgnet.import_mgnet(
+        checkpoint,
+        run,
+        classes=None if data is None else find_classes(data / "val")[0],
+        backbone=backbone,
+        num_glimpses=num_glimpses,
+        image_size=image_size,
+        scale_factor=scale_factor,
+        scale_range=scale_range,
+    )
+    if ignored:
+        _say(f"ignored {len(ignored)} keys that are not the model's: {', '.join(ignored[:5])}")
+    _say(f"imported {checkpoint} to {run}")
 
 
 @contextlib.contextmanager
@@ -312,18 +445,16 @@ def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         table.add_column(column, justify="left" if place == 0 or column == TAKEN_FOR else "right", overflow="fold")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
-    Console().print(table, highlight=False)
+    console = Console()
+    # Into a file or pipe, rows are not folded.
+    console.print(table, highlight=False, width=None if console.is_terminal else 1000)
 
 
 def _print_predictions(rows: list[dict[str, Any]]) -> None:
-    steps = len(rows[0]["steps"]) if rows else 0
     _print_table(
         f"{len(rows)} images",
-        ["file", "class", "probability", *(f"after {step}" for step in range(1, steps))],
-        [
-            [row["file"], row["class"], f"{row['probability']:.2f}", *(s["class"] for s in row["steps"][:-1])]
-            for row in rows
-        ],
+        ["file", "class", "probability", "after the first look"],
+        [[row["file"], row["class"], f"{row['probability']:.2f}", row["steps"][0]["class"]] for row in rows],
     )
 
 

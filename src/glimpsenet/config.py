@@ -49,6 +49,12 @@ class ModelConfig:
     """Heads of the fusion's attention."""
     batch_norm: Literal["shared", "separate"] = "shared"
     """Batch normalisation of first look and windows: one for both (MGNet), or one each."""
+    localization: Literal["linear", "spatiotemporal"] = "linear"
+    """Where to look next: from the fusion's output (MGNet), or by attention over feature map tokens (the report)."""
+    localization_layer: int = -1
+    """Feature map that the spatiotemporal localization takes its tokens from; -1 is the backbone's last."""
+    freeze_backbone: bool = False
+    """Train only the backbone's last stage; the statistics of the frozen part are frozen too."""
     auxiliary_classifier: bool = True
     """A classifier on the bare features of every window, for the auxiliary loss."""
     gradient_factor: float = 0.02

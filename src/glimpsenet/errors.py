@@ -1,4 +1,9 @@
-"""The one kind of error a person is meant to read."""
+"""The kinds of error a person is meant to read."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, on one line; its kind if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
 class UserError(Exception):

@@ -87,6 +87,14 @@ def lies_inside(affine: Float[Tensor, "*batch 3"], tolerance: float = 1e-6) -> T
     return (scale > 0) & (centre.abs().amax(-1) <= 1 - scale + tolerance)
 
 
+def cell_centres(affine: Float[Tensor, "*batch 3"], rows: int, columns: int) -> Float[Tensor, "*batch rows columns 2"]:
+    """Where the centres of a grid over each window lie in the image, as normalised (x, y): a feature map's places."""
+    y = (torch.arange(rows, device=affine.device, dtype=affine.dtype) + 0.5) * (2 / rows) - 1
+    x = (torch.arange(columns, device=affine.device, dtype=affine.dtype) + 0.5) * (2 / columns) - 1
+    own = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
+    return affine[..., None, None, 1:] + affine[..., None, None, :1] * own
+
+
 def covered_share(
     affine: Float[Tensor, "*batch 3"], box: Float[Tensor, "*#batch 4"], image_size: int
 ) -> Float[Tensor, "*batch"]:

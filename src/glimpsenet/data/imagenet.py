@@ -149,12 +149,11 @@ def _check_count(folder: Path, classes: list[str]) -> None:
 
 
 def _find_corruptions(source: Path) -> dict[str, Path]:
-    found = {
-        corruption: folder
-        for corruption in CORRUPTIONS
-        for folder in [source / corruption, *(source / group / corruption for group in GROUPS)][::-1]
-        if folder.is_dir()
-    }
+    found: dict[str, Path] = {}
+    for corruption in CORRUPTIONS:
+        for folder in (source / corruption, *(source / group / corruption for group in GROUPS)):
+            if folder.is_dir():
+                found.setdefault(corruption, folder)
     if missing := [corruption for corruption in CORRUPTIONS if corruption not in found]:
         raise UserError(
             f"{source} lacks {len(missing)} of ImageNet-C's 15 corruptions: {', '.join(missing)};"
@@ -172,8 +171,7 @@ def _link(destination: Path, links: dict[Path, Path]) -> Links:
                 (destination / place).parent.mkdir(parents=True, exist_ok=True)
                 (destination / place).symlink_to(target, target_is_directory=True)
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"cannot make links in {destination}: {reason} ({error.filename or 'no file named'})") from error
+        raise UserError(f"cannot make links in {destination}: {error}") from error
     return Links(len(links) - len(kept), len(kept))
 
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from glimpsenet.errors import UserError
+from glimpsenet.errors import UserError, first_line
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 
@@ -32,8 +32,7 @@ def read_image(file: Path, channels: int = 3) -> Tensor:
             picture = _to_eight_bits(upright).convert("L" if channels == 1 else "RGB")
             return functional.pil_to_tensor(picture)
     except Exception as error:  # decoders raise all kinds; whatever it is, this file is not readable
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        reason = reason.replace(repr(str(file)), "it").replace(str(file), "it")
+        reason = first_line(error).replace(repr(str(file)), "it").replace(str(file), "it")
         raise UnreadableImageError(f"cannot read image {file}: {reason}") from error
 
 

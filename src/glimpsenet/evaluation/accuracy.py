@@ -44,8 +44,9 @@ def evaluate(
         skip_bad: list unreadable images under ``skipped`` instead of stopping.
 
     Returns:
-        The dictionary of ``evaluate --json``: policy, num_images, accuracy, loss, mean_scale, hit_rate, found_rate
-        (lists, one entry a step), per_class (of the answer), confusion_matrix (rows true, columns predicted), skipped.
+        The dictionary of ``evaluate --json``: policy, num_images, accuracy, loss, mean_scale, hit_rate, found_rate,
+        affine_mean, affine_spread (lists, one entry a step), per_class (of the answer), confusion_matrix (rows true,
+        columns predicted), skipped.
 
     Raises:
         UserError: for an unreadable image, named, without ``skip_bad``; if there is none to evaluate on.

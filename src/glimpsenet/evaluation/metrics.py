@@ -28,7 +28,8 @@ class ScanpathMetrics(Metric):
     full_state_update = False
     correct: Tensor
     loss: Tensor
-    scale: Tensor
+    affine: Tensor
+    affine_squares: Tensor
     hits: Tensor
     found: Tensor
     boxes: Tensor
@@ -37,8 +38,10 @@ class ScanpathMetrics(Metric):
     def __init__(self, num_steps: int, num_classes: int, image_size: int):
         super().__init__()
         self.image_size, self.num_classes = image_size, num_classes
-        for name in ("correct", "loss", "scale", "hits", "found"):
+        for name in ("correct", "loss", "hits", "found"):
             self.add_state(name, torch.zeros(num_steps, dtype=torch.float64), dist_reduce_fx="sum")
+        for name in ("affine", "affine_squares"):
+            self.add_state(name, torch.zeros(num_steps, 3, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("boxes", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("confusion", torch.zeros(num_classes, num_classes, dtype=torch.long), dist_reduce_fx="sum")
 
@@ -47,7 +50,9 @@ class ScanpathMetrics(Metric):
         predicted = output.logits.argmax(-1)
         self.correct += (predicted == batch.labels[:, None]).sum(0)
         self.loss += step_losses(output.logits, batch.labels).sum(0)
-        self.scale += output.affine[..., 0].sum(0)
+        affine = output.affine.double()
+        self.affine += affine.sum(0)
+        self.affine_squares += affine.square().sum(0)
         cells = batch.labels * self.num_classes + predicted[:, -1]
         self.confusion += torch.bincount(cells, minlength=self.num_classes**2).view_as(self.confusion)
         hit = geometry.covered_share(output.affine, batch.boxes[:, None], self.image_size) >= geometry.HIT_SHARE
@@ -57,13 +62,19 @@ class ScanpathMetrics(Metric):
         self.boxes += batch.boxes.isfinite().all(1).sum()
 
     def compute(self) -> dict[str, Any]:
-        """The summary that ``evaluate --json`` prints; accuracies and rates in 0..1, one entry a step."""
+        """The summary that ``evaluate --json`` prints; accuracies and rates in 0..1, one entry a step.
+
+        ``affine_mean`` and ``affine_spread`` (standard deviation over images) are of (s, tx, ty) at each step.
+        """
         images, boxes = int(self.confusion.sum()), int(self.boxes)
+        mean = self.affine / images
         return {
             "num_images": images,
             "accuracy": (self.correct / images).tolist(),
             "loss": (self.loss / images).tolist(),
-            "mean_scale": (self.scale / images).tolist(),
+            "mean_scale": (self.affine[:, 0] / images).tolist(),
             "hit_rate": (self.hits / boxes).tolist() if boxes else None,
             "found_rate": (self.found / boxes).tolist() if boxes else None,
+            "affine_mean": mean.tolist(),
+            "affine_spread": (self.affine_squares / images - mean.square()).clamp(min=0).sqrt().tolist(),
         }

@@ -11,7 +11,7 @@ look, one call of T, suffers most. Separate statistics per kind of input are the
 import copy
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from glimpsenet.errors import UserError
+from glimpsenet.errors import UserError, first_line
 
 
 class Features(NamedTuple):
@@ -58,6 +58,7 @@ class GlimpseCNN(nn.Module):
             in_chans = width
         self.stages = nn.ModuleList(stages)
         self.num_features = self.head_hidden_size = in_chans
+        self.feature_info = [{"num_chs": width, "module": f"stages.{stage}"} for stage, width in enumerate(widths)]
         self.fc = nn.Linear(in_chans, num_classes) if num_classes else nn.Identity()
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -120,16 +121,43 @@ class Backbone(nn.Module):
         net: the model, with timm's ``forward_intermediates`` and ``forward_head``.
         separate_norms: give first looks batch normalisation layers of their own.
         layers: indices of timm's feature maps to return, negative from the end.
+        frozen: train the last stage and what follows it only; what is before keeps its weights and its statistics.
 
     Raises:
-        UserError: if the model lacks a layer.
+        ValueError: if the model lacks a layer.
     """
 
-    def __init__(self, net: nn.Module, *, separate_norms: bool = False, layers: Sequence[int] = ()):
+    def __init__(
+        self, net: nn.Module, *, separate_norms: bool = False, layers: Sequence[int] = (), frozen: bool = False
+    ):
         super().__init__()
         self.net: Any = net
         self.first_look_net: Any = _with_own_norms(net) if separate_norms and _has_batch_norm(net) else None
-        self.layers = list(layers)
+        self.layers, self.frozen = list(layers), frozen
+        for layer in layers:
+            feature_info(net, layer)
+        if frozen:
+            for module in self._early_modules():
+                for parameter in module.parameters(recurse=False):
+                    parameter.requires_grad_(False)
+
+    def _early_modules(self) -> Iterator[nn.Module]:
+        """All modules before the last stage."""
+        for net in filter(None, (self.net, self.first_look_net)):
+            last = feature_info(net, -1)["module"]
+            for name, module in net.named_modules():
+                if name == last:
+                    break
+                yield module
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Frozen batch normalisation stays in evaluation mode: its statistics are frozen too."""
+        super().train(mode)
+        if self.frozen:
+            for module in self._early_modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
 
     @property
     def channels(self) -> int:
@@ -146,6 +174,18 @@ class Backbone(nn.Module):
             else (net.forward_features(glimpse), [])
         )
         return Features(net.forward_head(last, pre_logits=True), maps)
+
+
+def feature_info(net: Any, layer: int) -> dict[str, Any]:
+    """timm's description of one of a model's feature maps: ``num_chs``, ``module``...
+
+    Raises:
+        ValueError: if the model has no such layer.
+    """
+    maps = list(getattr(net, "feature_info", []))
+    if not -len(maps) <= layer < len(maps):
+        raise ValueError(f"there is no feature map {layer}; there are {len(maps)}: {-len(maps)} (first) to -1 (last)")
+    return maps[layer]
 
 
 def _has_batch_norm(net: nn.Module) -> bool:
@@ -185,8 +225,7 @@ def create_backbone_net(
         if not pretrained:
             raise
         raise UserError(
-            f"no pretrained weights for '{name}': {str(error).strip().splitlines()[0]};"
-            " pass --backbone-weights FILE or --no-pretrained"
+            f"no pretrained weights for '{name}': {first_line(error)}; pass --backbone-weights FILE or --no-pretrained"
         ) from error
     if isinstance(net, timm.models.resnet.ResNet) and not pretrained:
         # As torchvision, and so MGNet and the report, have it; timm zeroes each block's last scale otherwise.
@@ -212,7 +251,7 @@ def load_backbone_weights(net: nn.Module, file: Path, name: str) -> None:
     try:
         weights = read_tensors(file)
     except Exception as error:  # every reader raises kinds of its own
-        raise UserError(f"cannot read weights from {file}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"cannot read weights from {file}: {first_line(error)}") from error
     own = net.state_dict()
     classifiers = getattr(net, "pretrained_cfg", {}).get("classifier") or ()
     heads = tuple(f"{head}." for head in ([classifiers] if isinstance(classifiers, str) else classifiers))

@@ -2,14 +2,23 @@
 
 from typing import Any
 
+from torch import nn
+
 from glimpsenet.config import ModelConfig, replace_settings
 from glimpsenet.errors import UserError
-from glimpsenet.models.backbone import Backbone, backbone_normalization, create_backbone_net, load_backbone_weights
+from glimpsenet.models.backbone import (
+    Backbone,
+    backbone_normalization,
+    create_backbone_net,
+    feature_info,
+    load_backbone_weights,
+)
 from glimpsenet.models.encoding import AffineClue, NoClue, PositionalClue, SpatialClue
 from glimpsenet.models.fusion import AttentionFusion
 from glimpsenet.models.glimpse import BilinearGlimpses, GlimpseGenerator, MipmapGlimpses
 from glimpsenet.models.glimpsenet import GlimpseNet
-from glimpsenet.models.localization import LocalizationNetwork
+from glimpsenet.models.localization import LocalizationNetwork, SpatiotemporalLocalization
+from glimpsenet.models.policies import Policy
 
 
 def create_model(backbone: str = "resnet18", *, num_classes: int, in_channels: int = 3, **settings: Any) -> GlimpseNet:
@@ -49,10 +58,16 @@ def build_model(
     )
     if initial_weights and config.backbone_weights is not None:
         load_backbone_weights(net, config.backbone_weights, config.backbone)
-    backbone = Backbone(net, separate_norms=config.batch_norm == "separate")
     try:
+        backbone = Backbone(
+            net,
+            separate_norms=config.batch_norm == "separate",
+            layers=[config.localization_layer] if config.localization == "spatiotemporal" else [],
+            frozen=config.freeze_backbone,
+        )
         clue = _create_clue(config, backbone.channels)
         fusion = AttentionFusion(clue.width, config.num_heads)
+        policy = _create_policy(config, net, clue.width)
     except ValueError as error:
         raise UserError(f"backbone '{config.backbone}': {error}") from error
     return GlimpseNet(
@@ -60,7 +75,7 @@ def build_model(
         backbone=backbone,
         clue=clue,
         fusion=fusion,
-        policy=LocalizationNetwork(clue.width, config.scale_range, config.gradient_factor),
+        policy=policy,
         num_classes=num_classes,
         num_glimpses=config.num_glimpses,
         normalization=backbone_normalization(net, in_channels),
@@ -72,6 +87,13 @@ def _create_generator(config: ModelConfig) -> GlimpseGenerator:
     if config.sampling == "mipmap":
         return MipmapGlimpses(config.glimpse_size)
     return BilinearGlimpses(config.glimpse_size, config.align_corners)
+
+
+def _create_policy(config: ModelConfig, net: nn.Module, width: int) -> Policy:
+    if config.localization == "spatiotemporal":
+        channels = feature_info(net, config.localization_layer)["num_chs"]
+        return SpatiotemporalLocalization(channels, config.image_size, config.scale_range, config.gradient_factor)
+    return LocalizationNetwork(width, config.scale_range, config.gradient_factor)
 
 
 def _create_clue(config: ModelConfig, channels: int) -> SpatialClue:

@@ -29,6 +29,16 @@ def sinusoidal_encoding(coordinates: Float[Tensor, "*batch axes"], width: int) -
     return torch.stack([angles.sin(), angles.cos()], -1).flatten(-3)
 
 
+def check_divisible_by_four(channels: int) -> None:
+    """What eq. 1 asks of a width.
+
+    Raises:
+        ValueError: if it is not so.
+    """
+    if channels % 4:
+        raise ValueError(f"the 2-D positional encoding needs a width divisible by 4; the backbone has {channels}")
+
+
 def position_in_pixels(centre: Float[Tensor, "*batch axes"], image_size: int) -> Float[Tensor, "*batch axes"]:
     """Normalised [-1, 1] -> [0, image_size - 1], the unit of x and y in eq. 1."""
     return (centre + 1) * ((image_size - 1) / 2)
@@ -69,8 +79,7 @@ class PositionalClue(SpatialClue):
 
     def __init__(self, channels: int, image_size: int, with_scale: bool = False):
         super().__init__()
-        if channels % 4:
-            raise ValueError(f"the 2-D positional encoding needs a width divisible by 4; the backbone has {channels}")
+        check_divisible_by_four(channels)
         self.width, self.image_size, self.with_scale = channels, image_size, with_scale
 
     def forward(

@@ -1,17 +1,23 @@
-"""The paper's localization network.
+"""The paper's localization networks: from what was seen to the next window.
 
-    z = sigmoid(W o_t + b),   s = s_min + (s_max - s_min) z_1,   (tx, ty) = (2 z_2,3 - 1) (1 - s)
+    z = sigmoid(W o_t + b)                            MGNet's, from the fusion's output
+    z = sigmoid(W mean(Attention(u_1..u_9t)) + b)     the report's spatiotemporal one, from all tokens so far
+    s = s_min + (s_max - s_min) z_1,   (tx, ty) = (2 z_2,3 - 1) (1 - s)
 
-so that the window stays inside the image. The gradient is multiplied by 0.02 right after the sigmoid, on its way back;
-without that its weights explode (Tan et al. 2021; Supeene & Wang show it).
+so that the window stays inside the image. The tokens u are the places of a backbone layer's feature map, of every
+glimpse so far, each with the 2-D positional encoding of where it lies in the image. The gradient is multiplied by 0.02
+right after the sigmoid, on its way back; without that the weights explode (Tan et al. 2021; Supeene & Wang, 4.1.2).
 """
 
+import abc
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from glimpsenet import geometry
+from glimpsenet.models.encoding import check_divisible_by_four, position_in_pixels, sinusoidal_encoding
 from glimpsenet.models.initialization import kaiming_init
 from glimpsenet.models.policies import Policy, ScaleRange
 from glimpsenet.models.state import GlimpseState
@@ -43,11 +49,11 @@ def squash_to_window(raw: Float[Tensor, "*batch 3"], scale_range: ScaleRange) ->
     return torch.cat([scale, (2 * raw[..., 1:] - 1) * (1 - scale)], -1)
 
 
-class LocalizationNetwork(Policy):
-    """One linear layer from the fusion's output to the next window.
+class Localization(Policy, abc.ABC):
+    """A network that ends in one linear layer to the three parameters of the next window.
 
     Args:
-        width: channels of the fusion's output.
+        width: channels of what that layer reads.
         scale_range: smallest and largest s.
         gradient_factor: what gradients into the network are multiplied by.
     """
@@ -56,11 +62,14 @@ class LocalizationNetwork(Policy):
         super().__init__()
         self.fc = nn.Linear(width, 3)
         self.scale_range, self.gradient_factor = scale_range, gradient_factor
-        kaiming_init(self)
+
+    @abc.abstractmethod
+    def summarize(self, state: GlimpseState) -> Float[Tensor, "batch width"]:
+        """What the last layer reads."""
 
     def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
         """See :class:`Policy`."""
-        raw = self.fc(state.fused[-1])
+        raw = self.fc(self.summarize(state))
         # Coordinates in lower precision would jump by whole pixels: float32 from here to the sampling.
         with torch.autocast(raw.device.type, enabled=False):
             raw = GradientRescaling.apply(raw.float().sigmoid(), self.gradient_factor)
@@ -69,3 +78,42 @@ class LocalizationNetwork(Policy):
     def extra_repr(self) -> str:
         """What ``repr`` shows."""
         return f"scale_range={self.scale_range}, gradient_factor={self.gradient_factor}"
+
+
+class LocalizationNetwork(Localization):
+    """MGNet's: from the fusion's output o_t."""
+
+    def __init__(self, width: int, scale_range: ScaleRange, gradient_factor: float = 0.02):
+        super().__init__(width, scale_range, gradient_factor)
+        kaiming_init(self)
+
+    def summarize(self, state: GlimpseState) -> Float[Tensor, "batch width"]:
+        """The newest output of the fusion."""
+        return state.fused[-1]
+
+
+class SpatiotemporalLocalization(Localization):
+    """The report's: self-attention over the feature map tokens of all glimpses so far, averaged.
+
+    Args:
+        channels: of the feature map, the only one that the backbone returns.
+        image_size: side of the images in pixels, the unit of the positional encoding.
+        scale_range: smallest and largest s.
+        gradient_factor: what gradients into the network are multiplied by.
+    """
+
+    def __init__(self, channels: int, image_size: int, scale_range: ScaleRange, gradient_factor: float = 0.02):
+        super().__init__(channels, scale_range, gradient_factor)
+        check_divisible_by_four(channels)
+        self.attention = nn.MultiheadAttention(channels, 1, batch_first=True)
+        self.image_size = image_size
+        kaiming_init(self)
+
+    def summarize(self, state: GlimpseState) -> Float[Tensor, "batch width"]:
+        """Mean over tokens of their self-attention."""
+        maps = torch.stack([features.maps[0] for features in state.features], 1)
+        # As for the clue, no gradient flows from where something was seen into the window that showed it.
+        centres = geometry.cell_centres(torch.stack(state.affine, 1).detach(), maps.shape[-2], maps.shape[-1])
+        code = sinusoidal_encoding(position_in_pixels(centres, self.image_size), maps.shape[2])
+        tokens = (maps.movedim(2, -1) + code.to(maps.dtype)).flatten(1, 3)
+        return self.attention(tokens, tokens, tokens, need_weights=False)[0].mean(1)

@@ -20,8 +20,9 @@ from glimpsenet.config import Config, DigitsConfig, FolderConfig, to_dict
 from glimpsenet.data.loading import FreshStream, InOrder, TrainingStream, create_loader, open_data
 from glimpsenet.data.sample import Splits
 from glimpsenet.devices import choose_device, computes_in_bfloat16
-from glimpsenet.errors import UserError
+from glimpsenet.errors import UserError, first_line
 from glimpsenet.evaluation.accuracy import evaluate
+from glimpsenet.evaluation.efficiency import measure_cost
 from glimpsenet.files import write_aside, write_json
 from glimpsenet.training.logs import MetricsCSV, TrainingProgress, quiet_libraries
 from glimpsenet.training.task import GlimpseTask, count_steps
@@ -40,9 +41,8 @@ class SafeCheckpointIO(TorchCheckpointIO):
             with write_aside(file) as aside:
                 torch.save(checkpoint, aside)
         except (OSError, RuntimeError) as error:  # torch's zip writer tells a full disk as a RuntimeError
-            reason = str(error).splitlines()[0]
             raise UserError(
-                f"cannot save {file}: {reason}; the checkpoint before it is kept, go on with --resume"
+                f"cannot save {file}: {first_line(error)}; the checkpoint before it is kept, go on with --resume"
             ) from error
 
 
@@ -200,7 +200,7 @@ def _finish(
             "steps": total_steps,
             "seconds": round(seconds, 1),
             "skipped_images": sorted(set(task.problems)),
-            "parameters": sum(p.numel() for p in task.model.parameters()),
+            "cost": measure_cost(task.model, config.model.image_size, description.channels),
             "seed": config.seed,
             "machine": describe_machine(device),
         }

@@ -1,0 +1,226 @@
+"""The report: the paper's table beside ours, as report.json, report.md and a self-contained report.html."""
+
+import base64
+import html
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glimpsenet.files import write_aside, write_json
+from glimpsenet.inspection.figures import save_figure
+from glimpsenet.recipes import PAPER
+from glimpsenet.reproduction.figures import plot_learning_curves, plot_scanpaths_by_row
+from glimpsenet.reproduction.rows import OURS, Setting
+from glimpsenet.reproduction.run import read_results
+
+PAPER_BASELINE, PAPER_RANDOM, PAPER_NONE = 83.99, 81.33, 75.2
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, some text, and a table or a picture."""
+
+    title: str
+    text: str = ""
+    table: Sequence[Sequence[str]] = ()
+    """First row: column names."""
+    picture: Path | None = None
+
+
+def write_report(folders: dict[str, list[Path]], out: Path, setting: Setting) -> dict[str, Any]:
+    """Read all rows' results and write the report; returns what report.json holds.
+
+    Raises:
+        UserError: if a row's results are missing or damaged.
+    """
+    results = read_results(folders)
+    summary = {row: summarize(entries) for row, entries in results.items()}
+    first = next(iter(results.values()))[0]["summary"]
+    values = {
+        "data": str(setting.data) if setting.data else "digit scenes",
+        "rows": summary,
+        "seeds": len(next(iter(results.values()))),
+        "steps": first["steps"],
+        "seconds": round(sum(entry["summary"]["seconds"] for entries in results.values() for entry in entries), 1),
+        "machine": first["machine"],
+    }
+    pictures = {"learning-curves.png": plot_learning_curves(folders), "scanpaths.png": plot_scanpaths_by_row(folders)}
+    for name, figure in pictures.items():
+        save_figure(figure, out / name)
+    sections = _sections(values, out)
+    for name, text in {"report.md": to_markdown(sections), "report.html": to_html(sections)}.items():
+        with write_aside(out / name) as aside:
+            aside.write_text(text, encoding="utf-8")
+    write_json(out / "report.json", values)
+    return values
+
+
+def summarize(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over seeds of what the tables show, and the standard deviation of the accuracy (0 for one seed)."""
+    policies = [entry["evaluation"]["policies"] for entry in entries]
+
+    def mean(values: Sequence[float]) -> float:
+        return statistics.fmean(values)
+
+    last = [policy["learned"]["accuracy"][-1] for policy in policies]
+    cost = entries[0]["summary"]["cost"]
+    return {
+        "accuracy": mean(last),
+        "accuracy_deviation": statistics.stdev(last) if len(last) > 1 else 0.0,
+        "first_look": mean([policy["learned"]["accuracy"][0] for policy in policies]),
+        **{
+            name: mean([policy[name]["accuracy"][-1] for policy in policies])
+            for name in ("random", "none", "oracle")
+            if name in policies[0]
+        },
+        "hit_rate": None
+        if policies[0]["learned"]["hit_rate"] is None
+        else mean([policy["learned"]["hit_rate"][-1] for policy in policies]),
+        "affine_mean": [mean([p["learned"]["affine_mean"][-1][axis] for p in policies]) for axis in range(3)],
+        "affine_spread": [mean([p["learned"]["affine_spread"][-1][axis] for p in policies]) for axis in range(3)],
+        "parameters": cost["parameters"],
+        "trainable_share": cost["trainable_parameters"] / cost["parameters"],
+        "share_of_full_pass": cost["share_of_full_pass"],
+    }
+
+
+def _sections(values: dict[str, Any], out: Path) -> list[Section]:
+    machine = values["machine"]
+    circumstances = (
+        f"{values['data']}; {values['steps']} optimiser steps a row, {values['seeds']} seed(s), "
+        f"{values['seconds'] / 60:.0f} minutes of training on {machine['cores']} cores "
+        f"({machine['device']}, torch {machine['torch']}, timm {machine['timm']})."
+    )
+    sections = [
+        Section("The paper's Table 1, on other data", circumstances),
+        Section(
+            "Accuracy",
+            "Of the last step, in percent; differences are to the baseline of the same column. The paper's are on"
+            " ImageNet100, so columns are to be compared in their differences.",
+            _accuracy_table(values["rows"]),
+        ),
+        Section(
+            "Where it looked",
+            "Windows of the last step over the validation images: mean scale s, and the spread (standard deviation over"
+            " images) of s, tx, ty; 0 is one constant window. The paper: s = 0.96 of 0.99 for s7, 0.55 without the"
+            " auxiliary loss, one central window.",
+            _window_table(values["rows"]),
+        ),
+        Section(
+            "What the glimpses bring",
+            "The same weights with learned, random, no and true (oracle) places. Share: (learned - random) / (learned -"
+            " none), the part of the gain that is due to where it looked.",
+            _gain_table(values["rows"]),
+        ),
+        Section(
+            "Cost", "Operations after each glimpse, of one full pass of the backbone.", _cost_table(values["rows"])
+        ),
+        Section("Learning curves", picture=out / "learning-curves.png"),
+        Section("Scanpaths of the same images", picture=out / "scanpaths.png"),
+    ]
+    return sections
+
+
+def _difference(value: float, base: float | None) -> str:
+    return "" if base is None else f"{value - base:+.2f}"
+
+
+def _accuracy_table(rows: dict[str, Any]) -> list[list[str]]:
+    base = 100 * rows["baseline"]["accuracy"] if "baseline" in rows else None
+    table = [["row", "paper", "to baseline", "here", "to baseline", "first look", "trainable"]]
+    for row, values in rows.items():
+        paper, accuracy = PAPER[row][1] if row in PAPER else None, 100 * values["accuracy"]
+        spread = f" ± {100 * values['accuracy_deviation']:.2f}" if values["accuracy_deviation"] else ""
+        table.append(
+            [
+                f"{row} (ours)" if row == OURS else row,
+                "" if paper is None else f"{paper:.2f}",
+                "" if paper is None else _difference(paper, PAPER_BASELINE),
+                f"{accuracy:.2f}{spread}",
+                _difference(accuracy, base),
+                f"{100 * values['first_look']:.2f}",
+                f"{values['trainable_share']:.0%}",
+            ]
+        )
+    return table
+
+
+def _window_table(rows: dict[str, Any]) -> list[list[str]]:
+    table = [["row", "mean s", "spread of s", "spread of tx", "spread of ty", "hit rate"]]
+    for row, values in rows.items():
+        hits = "" if values["hit_rate"] is None else f"{values['hit_rate']:.3f}"
+        table.append([row, f"{values['affine_mean'][0]:.3f}", *(f"{v:.3f}" for v in values["affine_spread"]), hits])
+    return table
+
+
+def _gain_table(rows: dict[str, Any]) -> list[list[str]]:
+    def share(learned: float, random: float, none: float) -> str:
+        return f"{(learned - random) / (learned - none):.0%}" if learned - none > 0.005 else "no gain"
+
+    paper = [PAPER_BASELINE / 100, PAPER_RANDOM / 100, PAPER_NONE / 100]
+    table = [["row", "learned", "random", "none", "oracle", "share"]]
+    table.append(["paper's baseline", *(f"{100 * v:.2f}" for v in paper), "", share(*paper)])
+    for row, values in rows.items():
+        learned, random, none = values["accuracy"], values["random"], values["none"]
+        oracle = f"{100 * values['oracle']:.2f}" if "oracle" in values else ""
+        table.append([row, *(f"{100 * v:.2f}" for v in (learned, random, none)), oracle, share(learned, random, none)])
+    return table
+
+
+def _cost_table(rows: dict[str, Any]) -> list[list[str]]:
+    steps = max(len(values["share_of_full_pass"] or []) for values in rows.values())
+    table = [["row", *(f"{step} glimpses" for step in range(1, steps + 1)), "parameters"]]
+    table.append(["paper (ResNet-18, 96 of 224 px)", "18%", "37%", "55%", "74%", *[""] * (steps - 3)][: steps + 2])
+    for row, values in rows.items():
+        shares = values["share_of_full_pass"] or [None] * steps
+        table.append([row, *("" if s is None else f"{s:.0%}" for s in shares), f"{values['parameters']:,}"])
+    return table
+
+
+def to_markdown(sections: Sequence[Section]) -> str:
+    """GitHub's Markdown; pictures by name."""
+    parts = []
+    for level, section in enumerate(sections):
+        parts.append(f"{'#' if level == 0 else '##'} {section.title}")
+        if section.text:
+            parts.append(section.text)
+        if section.table:
+            head, *body = ["| " + " | ".join(row) + " |" for row in section.table]
+            parts.append("\n".join([head, "|---" + "|---:" * (len(section.table[0]) - 1) + "|", *body]))
+        if section.picture:
+            parts.append(f"![{section.title}]({section.picture.name})")
+    return "\n\n".join(parts) + "\n"
+
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+th, td { padding: .25rem .7rem; border-bottom: 1px solid #ddd; text-align: right }
+th:first-child, td:first-child { text-align: left }
+img { max-width: 100% }
+"""
+
+
+def to_html(sections: Sequence[Section]) -> str:
+    """One file without links: pictures are inside."""
+    parts = [
+        "<!doctype html><html lang='en'><meta charset='utf-8'>",
+        f"<title>{html.escape(sections[0].title)}</title>",
+    ]
+    parts.append(f"<style>{STYLE}</style>")
+    for level, section in enumerate(sections):
+        tag = "h1" if level == 0 else "h2"
+        parts.append(f"<{tag}>{html.escape(section.title)}</{tag}>")
+        if section.text:
+            parts.append(f"<p>{html.escape(section.text)}</p>")
+        if section.table:
+            head, *body = section.table
+            parts.append("<table><tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in head) + "</tr>")
+            parts += ["<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in body]
+            parts.append("</table>")
+        if section.picture:
+            data = base64.b64encode(section.picture.read_bytes()).decode()
+            parts.append(f"<img alt='{html.escape(section.title)}' src='data:image/png;base64,{data}'>")
+    return "\n".join(parts) + "\n</html>\n"

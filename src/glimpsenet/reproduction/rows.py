@@ -1,0 +1,102 @@
+"""The rows of Table 1, fitted to digit scenes or to a folder of images.
+
+On digits: 20 px glimpses of 80 px scenes (11 px where the report has scale factor 7), the small CNN, whose last and
+last but one stage stand for layers 4 and 3; "pretrained" is that CNN trained on single digits first. One row is ours:
+the baseline with separate batch normalisation for first look and windows.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from glimpsenet.config import Config, DigitsConfig, FolderConfig
+from glimpsenet.errors import SettingError
+from glimpsenet.recipes import PAPER, baseline, digits, image_folder
+
+OURS = "baseline-separate-norms"
+ROWS = (*PAPER, OURS)
+
+DIGIT_STEPS = 800
+"""Optimiser steps a row on digits: nine rows in under 40 minutes on two cores."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the rows are trained on, and for how long."""
+
+    data: Path | None = None
+    """Image folder (train/CLASS, val/CLASS); digit scenes if None."""
+    max_steps: int | None = None
+    """Optimiser steps a row; 800 on digits, 12 epochs on a folder if None."""
+    image_size: int | None = None
+    """Side of the images; 80 on digits, 224 on a folder if None. Glimpses keep their share of it."""
+    backbone: str | None = None
+    """A timm model; the small CNN on digits, ResNet-18 on a folder if None."""
+    backbone_weights: Path | None = None
+    """Weights for the pretrained rows; timm's download on a folder, made by the command on digits if None."""
+
+    @property
+    def on_digits(self) -> bool:
+        """Whether rows are trained on digit scenes."""
+        return self.data is None
+
+
+def check_rows(names: tuple[str, ...]) -> None:
+    """Refuse names that are no rows.
+
+    Raises:
+        SettingError: naming the first one.
+    """
+    for name in names:
+        if name not in ROWS:
+            raise SettingError(f"no row '{name}'; the rows are {', '.join(ROWS)}")
+
+
+def row_config(name: str, setting: Setting, seed: int) -> Config:
+    """The configuration of a row under a setting; the report's where the setting says nothing."""
+    paper = (
+        replace(baseline(), model=replace(baseline().model, batch_norm="separate"))
+        if name == OURS
+        else PAPER[name][0]()
+    )
+    base = digits() if setting.on_digits else image_folder()
+    size = setting.image_size or (base.model.image_size if setting.on_digits else paper.model.image_size)
+    # The report's scale factors, 2.33 and 7, are 4 on the small scenes of digits, and 7.
+    scale_factor = 7 if name.startswith("2d-spatial-loc-s7") else 4 if setting.on_digits else 2.33
+    backbone = setting.backbone or (base.model.backbone if setting.on_digits else paper.model.backbone)
+    weights = setting.backbone_weights if paper.model.pretrained else None
+    return Config(
+        model=replace(
+            paper.model,
+            backbone=backbone,
+            backbone_weights=weights,
+            pretrained=paper.model.pretrained and weights is None and not setting.on_digits,
+            image_size=size,
+            glimpse_size=int(size // scale_factor),
+        ),
+        data=DigitsConfig() if setting.data is None else FolderConfig(data=setting.data),
+        training=replace(
+            base.training,
+            auxiliary_weight=paper.training.auxiliary_weight,
+            max_steps=setting.max_steps or (DIGIT_STEPS if setting.on_digits else None),
+        ),
+        seed=seed,
+    )
+
+
+def pretraining_config(setting: Setting) -> Config:
+    """The small CNN on single digits, whole, without clutter: one look at the full image is all."""
+    config = digits()
+    size = int((setting.image_size or config.model.image_size) // 4)
+    return replace(
+        config,
+        model=replace(
+            config.model,
+            backbone=setting.backbone or config.model.backbone,
+            num_glimpses=1,
+            image_size=size,
+            glimpse_size=size,
+            batch_norm="shared",
+        ),
+        data=DigitsConfig(num_clutter=0, train_scenes=12_000, val_scenes=500),
+        training=replace(config.training, max_steps=min(500, setting.max_steps or 500)),
+    )
