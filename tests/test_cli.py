@@ -1,4 +1,5 @@
 import csv
+import errno
 import io
 import json
 import os
@@ -278,6 +279,16 @@ def test_unreadable_training_images_stop_or_are_skipped(refused, capfd, scenes, 
     assert str(bad) in json.loads((tmp_path / "b/summary.json").read_text())["skipped_images"][0]
 
 
+def test_a_disk_that_is_full_at_the_end_is_told(capfd, tmp_path, monkeypatch):
+    def write(model, file):
+        raise OSError(errno.ENOSPC, "No space left on device", file)
+
+    monkeypatch.setattr("safetensors.torch.save_model", write)
+    error = refused_after_progress(capfd, "train", "digits", "--out", tmp_path / "run", *TINY)
+    assert error.startswith("glimpsenet: error: ")
+    assert "No space left on device" in error
+
+
 def refused_after_progress(capfd, *arguments) -> str:
     """The last line on standard error of a command that fails with 1."""
     with pytest.raises(SystemExit) as caught:
@@ -471,13 +482,12 @@ def test_predict_writes_csv_in_the_order_of_the_files(out, run, good):
             assert edges == pytest.approx(step["box"], abs=0.051)
 
 
-def test_predict_prints_a_table(out, run, good, monkeypatch):
-    monkeypatch.chdir(good)
-    told = out("predict", run, "b.png")
-    prediction = json.loads(out("predict", run, "b.png", "--json"))["predictions"][0]
-    line = told.splitlines()[-2]
-    classes = [step["class"] for step in prediction["steps"]]
-    assert line.split() == ["b.png", classes[-1], f"{prediction['probability']:.2f}", *classes[:-1]]
+def test_predict_prints_a_table_with_a_line_an_image(out, run, good):
+    told = out("predict", run, good / "b.png")
+    prediction = json.loads(out("predict", run, good / "b.png", "--json"))["predictions"][0]
+    line = next(line for line in told.splitlines() if "b.png" in line)
+    first = prediction["steps"][0]["class"]
+    assert line.split() == [str(good / "b.png"), prediction["class"], f"{prediction['probability']:.2f}", first]
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"], ["--csv"]])

@@ -1,5 +1,9 @@
 """Names of devices, and what they compute in."""
 
+import platform
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from glimpsenet.errors import UserError
@@ -24,11 +28,20 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+def cpu_name() -> str:
+    """What the processor is called, as far as this version of torch knows."""
+    return str(_cpu_capabilities().get("cpu_name") or platform.processor() or platform.machine())
+
+
+def _cpu_capabilities() -> Mapping[str, Any]:
+    return torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+
+
 def computes_in_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 itself; where it is emulated, it is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        capabilities = _cpu_capabilities()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return False

@@ -3,7 +3,6 @@
 import importlib.metadata
 import os
 import platform
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from glimpsenet import runs
 from glimpsenet.config import Config, DigitsConfig, FolderConfig, to_dict
 from glimpsenet.data.loading import FreshStream, InOrder, TrainingStream, create_loader, open_data
 from glimpsenet.data.sample import Splits
-from glimpsenet.devices import choose_device, computes_in_bfloat16
+from glimpsenet.devices import choose_device, computes_in_bfloat16, cpu_name
 from glimpsenet.errors import UserError, first_line
 from glimpsenet.evaluation.accuracy import evaluate
 from glimpsenet.evaluation.efficiency import measure_cost
@@ -89,7 +88,6 @@ def fit(
     task = GlimpseTask(model, config.training, total_steps, config.model.image_size, skip_bad)
     place = choose_device(device)
     trainer = _create_trainer(config, out, place, devices, num_nodes, total_steps, done)
-    start = time.perf_counter()
     if done < total_steps:
         trainer.fit(
             task,
@@ -97,7 +95,7 @@ def fit(
             ckpt_path=last if resume else None,
             weights_only=True,
         )
-    return _finish(description, out, splits, task, trainer, place, total_steps, time.perf_counter() - start)
+    return _finish(description, out, splits, task, trainer, place)
 
 
 def _check_folder(config: Config, out: Path, resume: bool) -> bool:
@@ -177,14 +175,13 @@ def _finish(
     task: GlimpseTask,
     trainer: pl.Trainer,
     device: torch.device,
-    total_steps: int,
-    seconds: float,
 ) -> dict[str, Any]:
     """Keep the best model's weights and say how good it is."""
     config = description.config
-    best = out / runs.CHECKPOINTS / "best.ckpt"
+    checkpoints = out / runs.CHECKPOINTS
     if trainer.is_global_zero:
-        state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+        state = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]
+        last = torch.load(checkpoints / "last.ckpt", map_location="cpu", weights_only=True)
         task.model.load_state_dict({key.removeprefix("model."): value for key, value in state.items()})
         runs.save_weights(task.model, out)
         loader = create_loader(splits.val, InOrder(len(splits.val)), config.training.batch_size)
@@ -197,8 +194,8 @@ def _finish(
                 classes=description.classes,
                 skip_bad=task.skip_bad,
             ),
-            "steps": total_steps,
-            "seconds": round(seconds, 1),
+            "steps": task.total_steps,
+            "seconds": round(float(last["seconds"]), 1),
             "skipped_images": sorted(set(task.problems)),
             "cost": measure_cost(task.model, config.model.image_size, description.channels),
             "seed": config.seed,
@@ -214,7 +211,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "device": gpu or device.type,
-        "cpu": platform.processor() or platform.machine(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),

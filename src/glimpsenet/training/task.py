@@ -1,6 +1,7 @@
 """The LightningModule: one training step, one validation step, one optimiser."""
 
 import math
+import time
 from typing import Any
 
 import pytorch_lightning as pl
@@ -33,7 +34,17 @@ class GlimpseTask(pl.LightningModule):
         self.model, self.training_config = model, training
         self.total_steps, self.skip_bad = total_steps, skip_bad
         self.problems: list[str] = []
+        self._seconds_before, self._start = 0.0, time.perf_counter()
         self.metrics = ScanpathMetrics(model.num_glimpses, model.num_classes, image_size)
+
+    @property
+    def seconds(self) -> float:
+        """Spent on training so far, interruptions left out."""
+        return self._seconds_before + time.perf_counter() - self._start
+
+    def on_train_start(self) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
 
     def training_step(self, batch: Batch) -> Tensor:
         """Loss of a batch; stops at once if it is not finite."""
@@ -99,12 +110,14 @@ class GlimpseTask(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Random numbers go on where they were."""
+        """Random numbers go on where they were, and so does the clock."""
         checkpoint["random_state"] = torch.get_rng_state()
+        checkpoint["seconds"] = self.seconds
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """See :meth:`on_save_checkpoint`."""
         torch.set_rng_state(checkpoint["random_state"].cpu())
+        self._seconds_before = float(checkpoint["seconds"])
 
     def _check_images(self, batch: Batch) -> None:
         if batch.problems and not self.skip_bad:
