@@ -261,14 +261,22 @@ def test_photos_however_thin_fit_into_the_square(tmp_path, photo):
 # ---- samples -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("boxes", [True, False])
 @pytest.mark.parametrize("augmentation", ["light", "imagenet"])
-def test_augmentation_follows_from_seed_epoch_and_index_alone(tmp_path, augmentation):
-    file = make_photo(tmp_path / "a.png", 40, 30)
-    boxes = {file: torch.tensor([10.0, 10, 30, 20])}
+def test_augmentation_follows_from_seed_epoch_and_index_alone(data, augmentation, boxes):
+    photo = make_photo(data / "val/cat/e.png", 40, 30).read_bytes()
+    names = ["train/cat/a.png", "train/cat/b.png", "train/dog/c.png", "train/dog/d.png"]
+    for name in names:
+        (data / name).write_bytes(photo)
+    if boxes:
+        rows = [f"{name},10,10,30,20" for name in names]
+        (data / "boxes.csv").write_text("\n".join(["file,x0,y0,x1,y1", *rows]))
 
     def load(epoch: int, index: int, seed: int = 1) -> torch.Tensor:
-        transform = training_transform(32, augmentation)
-        return PhotoDataset([file] * 3, [0] * 3, transform, boxes=boxes, seed=seed)[epoch, index].image
+        splits = open_folder(FolderConfig(data=data, augmentation=augmentation), 32, seed)
+        image = splits.train[epoch, index].image
+        assert image.shape == (3, 32, 32)
+        return image
 
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     first = load(5, 2)

@@ -1,0 +1,97 @@
+"""Fields: the loss over all places of one window, with the direction of descent at each.
+
+    L(tx, ty) and -dL/d(tx, ty) on a grid, s and all other windows fixed
+
+Where descent pointed to the evidence from everywhere, arrows would run downhill into one basin.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from glimpsenet import geometry
+from glimpsenet.inspection.figures import draw_window, save_figure, show_image
+from glimpsenet.inspection.gradients import Scene, WindowLoss, check_step, last_loss, probe
+
+
+@dataclass(frozen=True)
+class Field:
+    """Loss and gradient on a grid of places, row y, column x."""
+
+    scene: Scene
+    image: Float[Tensor, "channel size size"]
+    step: int
+    scale: float
+    places: Float[Tensor, "row column 2"]
+    """(tx, ty)."""
+    loss: Float[Tensor, "row column"]
+    gradient: Float[Tensor, "row column 2"]
+    """dL/d(tx, ty)."""
+
+    def plot(self) -> Figure:
+        """The image with the window, and the loss as a map with arrows of unit length downhill."""
+        figure = Figure(figsize=(9.2, 4.2), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        size = self.scene.image_size
+        show_image(left, self.image)
+        draw_window(left, self.scene.affine[self.step - 1].cpu(), size, self.step)
+        left.set_title(f"where the model looked at step {self.step}", fontsize=9)
+        centres = geometry.normalized_to_pixel(self.places, size)
+        picture = right.pcolormesh(centres[..., 0], centres[..., 1], self.loss, cmap="viridis", shading="nearest")
+        direction = -self.gradient / self.gradient.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+        right.quiver(
+            centres[..., 0], centres[..., 1], direction[..., 0], direction[..., 1],
+            angles="xy", color="white", pivot="mid", width=0.004,
+        )  # fmt: skip
+        right.set_xlim(0, size)
+        right.set_ylim(size, 0)
+        right.set_aspect("equal")
+        right.set_xlabel("x of the window's centre (pixels)")
+        right.set_ylabel("y (pixels)")
+        right.set_title(f"loss by place, s = {self.scale:.2f}; arrows: descent", fontsize=9)
+        figure.colorbar(picture, ax=right, label="loss (nats)")
+        return figure
+
+    def save(self, file: Path) -> None:
+        """Write the picture."""
+        save_figure(self.plot(), file)
+
+
+def field(
+    scene: Scene,
+    image: Tensor,
+    *,
+    step: int = 2,
+    points: int = 21,
+    scale: float | None = None,
+    loss: WindowLoss = last_loss,
+) -> Field:
+    """Loss and gradient over a grid of places of one window.
+
+    Args:
+        scene: from :func:`glimpsenet.inspection.gradients.observe`.
+        image: the same image, uint8 or 0..1, to draw on.
+        step: whose window.
+        points: places a side.
+        scale: s of the window; the model's own if None.
+        loss: of which the derivative is taken.
+
+    Raises:
+        ValueError: if there is no such step, or no room (s = 1).
+    """
+    check_step(scene, step)
+    scale = float(scene.affine[step - 1, 0]) if scale is None else scale
+    if not 0 < scale < 1:
+        raise ValueError(f"a window of scale {scale:g} has no room to move; a field needs 0 < s < 1")
+    ticks = torch.linspace(scale - 1, 1 - scale, points)
+    places = torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"), -1)
+    windows = torch.cat([torch.full((points**2, 1), scale), places.view(-1, 2)], 1)
+    losses, gradients = (part.cpu() for part in probe(scene, step, windows, loss))
+    shown = (image.float() / 255 if image.dtype == torch.uint8 else image).cpu()
+    return Field(
+        scene, shown, step, scale, places, losses.view(points, points), gradients[:, 1:].view(points, points, 2)
+    )

@@ -1,0 +1,167 @@
+"""What the localization network is told: the partial derivative of a loss with respect to one window.
+
+    dL / d(s, tx, ty)_t,   all other windows fixed, the 0.02 of the re-scaling left out
+
+This is the gradient that reaches the network's output for step t in training (nothing else of the loss depends on it:
+the spatial clue is detached), before it is re-scaled. Source: Supeene & Wang, sections 4.2 and 5.2.
+
+Only the window's own glimpse is computed anew for every candidate: the features of the others are fixed, and the fusion
+over tokens is cheap. A sweep of 200 points is one batch of 200 glimpses.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from glimpsenet.models.backbone import Features
+from glimpsenet.models.fusion import Memory
+from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
+from glimpsenet.models.policies import Policy
+from glimpsenet.training.losses import step_losses
+
+WindowLoss = Callable[[GlimpseOutput, Tensor, int], Float[Tensor, "candidate"]]
+"""(output, labels, step) -> the loss of each candidate; ``step`` counts from 1."""
+
+
+def last_loss(output: GlimpseOutput, labels: Tensor, step: int) -> Float[Tensor, "candidate"]:
+    """Cross-entropy of the answer after the last glimpse."""
+    return step_losses(output.logits[:, -1:], labels)[:, 0]
+
+
+def own_loss(output: GlimpseOutput, labels: Tensor, step: int) -> Float[Tensor, "candidate"]:
+    """Cross-entropy of the answer right after the step's own glimpse."""
+    return step_losses(output.logits[:, step - 1 : step], labels)[:, 0]
+
+
+def auxiliary_loss(output: GlimpseOutput, labels: Tensor, step: int) -> Float[Tensor, "candidate"]:
+    """Cross-entropy of the auxiliary classifier on the step's glimpse alone.
+
+    Raises:
+        ValueError: for a model without auxiliary classifier, and for the first look, which it does not see.
+    """
+    if output.auxiliary_logits is None:
+        raise ValueError("this model has no auxiliary classifier, so there is no auxiliary loss to differentiate")
+    if step == 1:
+        raise ValueError("the auxiliary classifier does not see the first look; choose step 2 or later")
+    return step_losses(output.auxiliary_logits[:, step - 2 : step - 1], labels)[:, 0]
+
+
+def total_loss(auxiliary_weight: float) -> WindowLoss:
+    """The training loss with this alpha, each candidate's own."""
+
+    def loss(output: GlimpseOutput, labels: Tensor, step: int) -> Float[Tensor, "candidate"]:
+        main = step_losses(output.logits, labels).mean(1)
+        if output.auxiliary_logits is None or output.auxiliary_logits.shape[1] == 0:
+            return main
+        auxiliary = step_losses(output.auxiliary_logits, labels).mean(1)
+        return (1 - auxiliary_weight) * main + auxiliary_weight * auxiliary
+
+    return loss
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One image with its label and the windows that everything is measured around."""
+
+    model: GlimpseNet
+    image: Float[Tensor, "channel size size"]
+    """Normalised."""
+    label: int
+    affine: Float[Tensor, "step 3"]
+    """Where the model looked."""
+    features: Float[Tensor, "step channel"]
+    """What it saw there."""
+    logits: Float[Tensor, "step class_"]
+
+    @property
+    def num_steps(self) -> int:
+        """T."""
+        return len(self.affine)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the image in pixels."""
+        return self.image.shape[-1]
+
+
+def observe(model: GlimpseNet, image: Tensor, label: int | None = None, *, policy: Policy | None = None) -> Scene:
+    """Let the model look at one image, in evaluation mode.
+
+    Args:
+        model: the model.
+        image: ``[channel, size, size]``, uint8 or 0..1, on the model's device; not normalised.
+        label: the true class; the predicted one if None.
+        policy: looks in place of the model's own.
+
+    Raises:
+        ValueError: if the label is no class of the model.
+    """
+    if label is not None and not 0 <= label < model.num_classes:
+        raise ValueError(
+            f"class {label} is out of range: the model has {model.num_classes} classes, 0 to {model.num_classes - 1}"
+        )
+    model.eval()
+    normalized = model.normalization(image[None])
+    with torch.no_grad():
+        output = model(normalized, policy=policy)
+    answer = int(output.logits[0, -1].argmax()) if label is None else label
+    return Scene(model, normalized[0], answer, output.affine[0], output.features[0], output.logits[0])
+
+
+def probe(
+    scene: Scene, step: int, candidates: Float[Tensor, "candidate 3"], loss: WindowLoss = last_loss, chunk: int = 256
+) -> tuple[Float[Tensor, "candidate"], Float[Tensor, "candidate 3"]]:
+    """Loss, and its gradient in (s, tx, ty), with each of ``candidates`` in place of the window of ``step``.
+
+    Args:
+        scene: from :func:`observe`.
+        step: which window is moved, 1 (the first look) to T; the others stay.
+        candidates: windows; they may leave the image.
+        loss: of which the derivative is taken.
+        chunk: candidates computed at once.
+
+    Raises:
+        ValueError: if the model takes no such step.
+    """
+    check_step(scene, step)
+    losses, gradients = [], []
+    with torch.enable_grad():
+        for part in candidates.to(scene.image.device, torch.float32).split(chunk):
+            window = part.detach().clone().requires_grad_()
+            values = loss(_replay(scene, step, window), torch.full((len(part),), scene.label).to(window.device), step)
+            (gradient,) = torch.autograd.grad(values.sum(), window)
+            losses.append(values.detach())
+            gradients.append(gradient)
+    return torch.cat(losses), torch.cat(gradients)
+
+
+def check_step(scene: Scene, step: int) -> None:
+    """Refuse steps that the model does not take.
+
+    Raises:
+        ValueError: if there is no such step.
+    """
+    if not 1 <= step <= scene.num_steps:
+        raise ValueError(f"there is no step {step}: the model takes {scene.num_steps}, the first look is 1")
+
+
+def _replay(scene: Scene, step: int, window: Float[Tensor, "candidate 3"]) -> GlimpseOutput:
+    """The loop with all windows given, and the features of all but one known."""
+    model, count = scene.model, len(window)
+    prepared = model.generator.prepare(scene.image[None])
+    glimpse = model.generator([level.expand(count, -1, -1, -1) for level in prepared], window)
+    seen: Features = model.backbone(glimpse, first_look=step == 1)
+    memory: Memory | None = None
+    affine, pooled, logits = [], [], []
+    for index in range(scene.num_steps):
+        own = index == step - 1
+        affine.append(window if own else scene.affine[index].expand(count, -1))
+        pooled.append(seen.pooled if own else scene.features[index].expand(count, -1))
+        fused, memory = model.fusion(model.clue(pooled[-1], affine[-1]), memory)
+        logits.append(model.classifier(fused))
+    features = torch.stack(pooled, 1)
+    auxiliary = None if model.auxiliary_classifier is None else model.auxiliary_classifier(features[:, 1:])
+    return GlimpseOutput(torch.stack(logits, 1), torch.stack(affine, 1), features, auxiliary)

@@ -1,0 +1,211 @@
+"""Sweeps: one parameter of one window over its admissible range, all else fixed (Supeene & Wang, figs. 4-6).
+
+    g(p) = dL/dp for p = s, tx or ty;   line of best fit g(p) ~ slope p + intercept
+
+A useful signal slopes upward: left of the best place descent pushes right, right of it left. R^2 says how much of the
+gradient the line explains; the rest is what the localization network has to average out.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from glimpsenet import geometry
+from glimpsenet.files import write_aside
+from glimpsenet.inspection.arrows import draw_arrows
+from glimpsenet.inspection.figures import PALETTE, draw_window, save_figure, show_image, step_color
+from glimpsenet.inspection.gradients import Scene, WindowLoss, check_step, last_loss, probe
+from glimpsenet.models.policies import ScaleRange
+
+Parameter = Literal["s", "tx", "ty"]
+PARAMETERS: tuple[Parameter, ...] = ("s", "tx", "ty")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Loss and gradient along one parameter of one window."""
+
+    parameter: Parameter
+    step: int
+    values: Float[Tensor, "point"]
+    loss: Float[Tensor, "point"]
+    gradient: Float[Tensor, "point"]
+    """dL/dp at each point."""
+    windows: Float[Tensor, "point 3"]
+    full_gradient: Float[Tensor, "point 3"]
+    """dL/d(s, tx, ty) at each point, for arrows."""
+
+    @property
+    def slope(self) -> float:
+        """Of the line of best fit through the gradient; wanted: positive."""
+        return float(np.polyfit(self.values.double().numpy(), self.gradient.double().numpy(), 1)[0])
+
+    @property
+    def intercept(self) -> float:
+        """Of the line of best fit."""
+        return float(np.polyfit(self.values.double().numpy(), self.gradient.double().numpy(), 1)[1])
+
+    @property
+    def r_squared(self) -> float:
+        """Share of the gradient's variance that the line explains, 0..1; 0 for a constant gradient."""
+        residual = self.gradient.double() - (self.slope * self.values.double() + self.intercept)
+        total = (self.gradient.double() - self.gradient.double().mean()).square().sum()
+        return float(1 - residual.square().sum() / total) if total > 0 else 0.0
+
+    @property
+    def has_wanted_sign(self) -> bool:
+        """Whether descent pushes towards a best place on the whole."""
+        return self.slope > 0
+
+    def plot(self) -> Figure:
+        """Gradient with its line of best fit, and the loss below."""
+        return plot_sweeps([self])
+
+    def save(self, file: Path) -> None:
+        """Write the picture, or the numbers where the suffix is .csv."""
+        if file.suffix == ".csv":
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with write_aside(file) as aside:
+                aside.write_text(self.to_csv())
+        else:
+            save_figure(self.plot(), file)
+
+    def to_csv(self) -> str:
+        """Columns step, s, tx, ty, loss, dL/ds, dL/dtx, dL/dty."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["step", "s", "tx", "ty", "loss", "dL/ds", "dL/dtx", "dL/dty"])
+        for window, loss, gradient in zip(self.windows, self.loss, self.full_gradient, strict=True):
+            writer.writerow([self.step, *(f"{v:.6g}" for v in (*window.tolist(), float(loss), *gradient.tolist()))])
+        return text.getvalue()
+
+
+def admissible_range(window: Float[Tensor, "3"], parameter: Parameter, scale_range: ScaleRange) -> tuple[float, float]:
+    """Between what values a parameter may run while the window stays inside the image and its scale in the range.
+
+    Raises:
+        ValueError: if there is no room at all.
+    """
+    s, tx, ty = window.tolist()
+    if parameter == "s":
+        low, high = scale_range[0], min(scale_range[1], 1 - max(abs(tx), abs(ty)))
+    else:
+        low, high = s - 1, 1 - s
+    if high - low < 1e-6:
+        raise ValueError(
+            f"no room to sweep {parameter}: it can only be {low:.3g} for the window {s:.3g},{tx:.3g},{ty:.3g}"
+        )
+    return low, high
+
+
+def sweep(
+    scene: Scene,
+    parameter: Parameter,
+    *,
+    step: int = 2,
+    points: int = 200,
+    scale_range: ScaleRange,
+    loss: WindowLoss = last_loss,
+) -> Sweep:
+    """Loss and gradient along ``parameter`` of the window of ``step``.
+
+    Args:
+        scene: from :func:`glimpsenet.inspection.gradients.observe`.
+        parameter: s, tx or ty.
+        step: whose window; the others stay where they were.
+        points: how many, evenly spaced, ends included.
+        scale_range: of the model's windows.
+        loss: of which the derivative is taken.
+
+    Raises:
+        ValueError: if there is no such step, no room, or fewer than two points.
+    """
+    check_step(scene, step)
+    if points < 2:
+        raise ValueError(f"a sweep needs two points or more, got {points}")
+    low, high = admissible_range(scene.affine[step - 1], parameter, scale_range)
+    values = torch.linspace(low, high, points)
+    windows = scene.affine[step - 1].cpu().repeat(points, 1)
+    column = PARAMETERS.index(parameter)
+    windows[:, column] = values
+    losses, gradients = (part.cpu() for part in probe(scene, step, windows, loss))
+    return Sweep(parameter, step, values, losses, gradients[:, column], windows, gradients)
+
+
+def plot_sweeps(sweeps: Sequence[Sweep]) -> Figure:
+    """A column each: the gradient with its line of best fit above, the loss below."""
+    figure = Figure(figsize=(4.2 * len(sweeps), 4.8), layout="constrained")
+    grid = figure.subplots(2, len(sweeps), squeeze=False, sharex="col")
+    for column, result in enumerate(sweeps):
+        _plot_gradient(grid[0, column], result)
+        axes = grid[1, column]
+        axes.plot(result.values, result.loss, color=step_color(result.step), linewidth=1.6)
+        axes.set_xlabel(f"{result.parameter} of step {result.step} (normalised)")
+        axes.set_ylabel("loss (nats)")
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def _plot_gradient(axes: Axes, result: Sweep) -> None:
+    axes.axhline(0, color="gray", linewidth=0.8)
+    axes.plot(result.values, result.gradient, ".", markersize=3, color=step_color(result.step), label="gradient")
+    ends = result.values[[0, -1]]
+    wanted = "as wanted" if result.has_wanted_sign else "wrong way"
+    axes.plot(
+        ends,
+        result.slope * ends + result.intercept,
+        color=PALETTE[5] if result.has_wanted_sign else PALETTE[3],
+        label=f"slope {result.slope:+.2g} ({wanted}), R² {result.r_squared:.2f}",
+    )
+    axes.set_ylabel(f"dL/d{result.parameter}")
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
+
+
+def animate_sweep(scene: Scene, image: Tensor, result: Sweep, file: Path, frames: int = 40) -> None:
+    """Write a GIF: the window moves over the image with its arrows, the curve grows beside it.
+
+    Args:
+        scene: what was swept.
+        image: the same image, uint8 or 0..1.
+        result: from :func:`sweep`.
+        file: to write, .gif.
+        frames: at most this many, evenly chosen.
+    """
+    shown = (image.float() / 255 if image.dtype == torch.uint8 else image).cpu()
+    unit = 0.22 * scene.image_size / float(result.full_gradient.abs().amax().clamp(min=1e-12))
+    pictures = []
+    for index in np.linspace(0, len(result.values) - 1, min(frames, len(result.values))).round().astype(int):
+        figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        show_image(left, shown)
+        draw_window(left, result.windows[index], scene.image_size, result.step)
+        box = geometry.affine_to_box(result.windows[index], scene.image_size)
+        draw_arrows(left, box, result.full_gradient[index], unit, result.step)
+        right.axhline(0, color="gray", linewidth=0.8)
+        right.plot(
+            result.values[: index + 1], result.gradient[: index + 1], ".", markersize=4, color=step_color(result.step)
+        )
+        right.set_xlim(float(result.values[0]), float(result.values[-1]))
+        low, high = float(result.gradient.min()), float(result.gradient.max())
+        margin = 0.05 * (high - low) + 1e-9
+        right.set_ylim(low - margin, high + margin)
+        right.set_xlabel(f"{result.parameter} of step {result.step} (normalised)")
+        right.set_ylabel(f"dL/d{result.parameter}")
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=80, facecolor="white")
+        pictures.append(Image.open(buffer).convert("P", palette=Image.Palette.ADAPTIVE))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with write_aside(file) as aside:
+        pictures[0].save(aside, format="GIF", save_all=True, append_images=pictures[1:], duration=100, loop=0)
