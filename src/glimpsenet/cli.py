@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import tyro
 
-from glimpsenet.config import Config, DigitsConfig
+from glimpsenet.config import Config, DigitsConfig, check_seed
 from glimpsenet.errors import SettingError, UserError
 from glimpsenet.recipes import RECIPES
 
@@ -105,6 +105,9 @@ def evaluate(
         figure: draw the confusion matrix to this file (png, pdf, svg).
         json: one JSON object on standard output.
     """
+    _require_at_least(batch_size=(batch_size, 1), workers=(workers, 0))
+    _require_picture(figure)
+    check_seed(seed)
     with _standard_output(json) as output:
         from dataclasses import replace
 
@@ -181,6 +184,8 @@ def predict(
         raise SettingError("--json or --csv, not both")
     if not images:
         raise SettingError("no images to classify: name files or folders after the run")
+    _require_at_least(top=(top, 1), batch_size=(batch_size, 1))
+    _require_picture(figure)
     with _standard_output(json or csv) as output:
         from glimpsenet.data.images import find_images
         from glimpsenet.devices import choose_device
@@ -247,6 +252,7 @@ def reproduce(
     """
     from glimpsenet.reproduction.rows import ROWS, Setting
 
+    _require_at_least(seeds=(seeds, 1), max_steps=(1 if max_steps is None else max_steps, 1))
     setting = Setting(data, max_steps, image_size, backbone, backbone_weights)
     from glimpsenet.reproduction.report import write_report
     from glimpsenet.reproduction.run import train_rows
@@ -291,6 +297,7 @@ def data_digits(
     """
     from glimpsenet.data.digits import write_scenes
 
+    check_seed(seed)
     count = write_scenes(destination, scenes, image_size, seed)
     _say(f"wrote {count} scenes to {destination}")
 
@@ -397,6 +404,17 @@ def _standard_output(clean: bool) -> Iterator[TextIO]:
         os.close(keep)
 
 
+def _require_at_least(**flags: tuple[int, int]) -> None:
+    for name, (value, least) in flags.items():
+        if value < least:
+            raise SettingError(f"--{name.replace('_', '-')} must be {least} or more, got {value}")
+
+
+def _require_picture(file: Path | None) -> None:
+    if file is not None and file.suffix not in (".png", ".pdf", ".svg"):
+        raise SettingError(f"--figure {file}: pictures are written as .png, .pdf or .svg")
+
+
 def _say(text: str) -> None:
     print(text)
 
@@ -445,9 +463,8 @@ def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         table.add_column(column, justify="left" if place == 0 or column == TAKEN_FOR else "right", overflow="fold")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
-    console = Console()
     # Into a file or pipe, rows are not folded.
-    console.print(table, highlight=False, width=None if console.is_terminal else 1000)
+    Console(width=None if sys.stdout.isatty() else 1000).print(table, highlight=False)
 
 
 def _print_predictions(rows: list[dict[str, Any]]) -> None:
@@ -522,6 +539,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print(f"glimpsenet: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2 if isinstance(error, SettingError) else 1)
+    except OSError as error:
+        if debug:
+            raise
+        print(f"glimpsenet: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("glimpsenet: interrupted; --resume goes on with a training run", file=sys.stderr)
         sys.exit(130)

@@ -6,7 +6,9 @@ keeps its own as ``config.json``; :func:`from_json` reads it back strictly.
 
 import dataclasses
 import difflib
+import functools
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -63,6 +65,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         smallest, largest = self.scale_range
         _require(self.num_glimpses >= 1, f"num_glimpses must be 1 or more, got {self.num_glimpses}")
+        _require(self.num_heads >= 1, f"num_heads must be 1 or more, got {self.num_heads}")
         _require(self.glimpse_size >= 1, f"glimpse_size must be 1 or more, got {self.glimpse_size}")
         _require(
             self.glimpse_size <= self.image_size,
@@ -134,7 +137,7 @@ class TrainingConfig:
     workers: int = 0
     """Processes that read and augment images; 0 reads in the training process."""
     validations: int = 10
-    """How often to validate and save during the run, at most once an epoch."""
+    """How often to validate and save during the run."""
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, f"epochs must be 1 or more, got {self.epochs}")
@@ -143,7 +146,13 @@ class TrainingConfig:
         _require(0 <= self.auxiliary_weight <= 1, f"auxiliary_weight must be in 0..1, got {self.auxiliary_weight}")
         _require(0 < self.warmup_share < 1, f"warmup_share must be between 0 and 1, got {self.warmup_share}")
         _require(self.workers >= 0, f"workers must not be negative, got {self.workers}")
-        _require(self.learning_rate > 0, f"learning_rate must be positive, got {self.learning_rate}")
+        _require(
+            0 < self.learning_rate < math.inf, f"learning_rate must be positive and finite, got {self.learning_rate}"
+        )
+        _require(self.weight_decay >= 0, f"weight_decay must not be negative, got {self.weight_decay}")
+        clip = self.gradient_clip
+        _require(clip is None or clip > 0, f"gradient_clip must be positive, got {clip}")
+        _require(self.validations >= 1, f"validations must be 1 or more, got {self.validations}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,16 +165,37 @@ class Config:
     seed: int = 0
     """Everything random follows from it."""
 
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+
+
+def check_seed(seed: int) -> None:
+    """Refuse what numpy and torch cannot both take.
+
+    Raises:
+        SettingError: unless 0 <= seed < 2^32.
+    """
+    _require(0 <= seed < 2**32, f"seed must be in 0..{2**32 - 1}, got {seed}")
+
 
 def _converter() -> Any:
     import cattrs
     from cattrs.strategies import configure_tagged_union
 
     converter = cattrs.Converter(forbid_extra_keys=True)
+    # cattrs converts by default: "no" to True, 40.5 to 40.
+    for kind, accepted in {bool: bool, int: int, float: (int, float), str: str}.items():
+        converter.register_structure_hook(kind, functools.partial(_take_as_it_is, accepted))
     configure_tagged_union(
         DataConfig, converter, tag_name="kind", tag_generator=lambda kind: _DATA_KINDS[kind], default=FolderConfig
     )
     return converter
+
+
+def _take_as_it_is(accepted: Any, value: Any, kind: type) -> Any:
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError(f"{value!r} is not of type {kind.__name__}")
+    return kind(value)
 
 
 _DATA_KINDS = {DigitsConfig: "digits", FolderConfig: "folder"}

@@ -161,7 +161,7 @@ def test_written_scenes_are_read_back_with_the_same_pixels_boxes_and_labels(tmp_
 
 def test_scenes_are_not_written_over_anything(tmp_path: Path):
     (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(UserError, match="is not empty"):
+    with pytest.raises(UserError, match="is not an empty folder"):
         write_scenes(tmp_path, DigitsConfig(train_scenes=1, val_scenes=1), 20, seed=0)
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
 

@@ -13,7 +13,7 @@ from PIL import Image
 from glimpsenet.config import FolderConfig
 from glimpsenet.data.folder import PhotoDataset, open_folder, read_boxes
 from glimpsenet.data.sample import collate
-from glimpsenet.data.transforms import evaluation_transform, fit_square, training_transform
+from glimpsenet.data.transforms import FitSquare, evaluation_transform, training_transform
 from glimpsenet.errors import UserError
 
 
@@ -216,7 +216,7 @@ CARRIED = {
     "landscape": ((200, 100), [50, 20, 150, 60], 40, [10, 14, 30, 22]),  # a fifth, 10 rows of padding above
     "portrait": ((100, 200), [20, 50, 60, 150], 40, [14, 10, 22, 30]),
     "enlarged": ((20, 10), [5, 0, 10, 10], 40, [10, 10, 20, 30]),
-    "rounded": ((30, 20), [3, 5, 15, 10], 40, [4, 13.5, 20, 20]),  # 40 x 26, 7 rows above and below
+    "rounded": ((30, 20), [3, 5, 15, 10], 40, [4, 12.75, 20, 19.5]),  # 40 x 27, 6 rows above, 7 below
     "odd padding": ((8, 5), [0, 0, 8, 5], 8, [0, 1, 8, 6]),  # one row above, two below
     "partly outside": ((200, 100), [150, 50, 300, 120], 40, [30, 20, 40, 30]),
 }
@@ -225,7 +225,7 @@ CARRIED = {
 @pytest.mark.parametrize(("photo", "box", "size", "expected"), CARRIED.values(), ids=CARRIED)
 def test_boxes_are_carried_into_the_square(tmp_path, photo, box, size, expected):
     file = make_photo(tmp_path / "a.png", *photo)
-    dataset = PhotoDataset([file], [0], fit_square(size), boxes={file: torch.tensor(box).float()})
+    dataset = PhotoDataset([file], [0], FitSquare(size), boxes={file: torch.tensor(box).float()})
     sample = dataset[0, 0]
     assert sample.box.tolist() == pytest.approx(expected, abs=1e-4)
     assert sample.photo_size == photo
@@ -245,7 +245,7 @@ def test_boxes_are_carried_through_the_papers_crop(tmp_path):
 
 def test_small_photos_are_enlarged_onto_grey(tmp_path):
     Image.new("RGB", (8, 4), "white").save(tmp_path / "a.png")
-    image = PhotoDataset([tmp_path / "a.png"], [0], fit_square(16))[0, 0].image
+    image = PhotoDataset([tmp_path / "a.png"], [0], FitSquare(16))[0, 0].image
     assert image.dtype == torch.uint8
     assert (image[:, 4:12] == 255).all()
     assert (image[:, :4] == 127).all()
@@ -255,7 +255,7 @@ def test_small_photos_are_enlarged_onto_grey(tmp_path):
 @pytest.mark.parametrize("photo", [(400, 2), (2, 400), (1, 1)])
 def test_photos_however_thin_fit_into_the_square(tmp_path, photo):
     file = make_photo(tmp_path / "a.png", *photo)
-    assert PhotoDataset([file], [0], fit_square(16))[0, 0].image.shape == (3, 16, 16)
+    assert PhotoDataset([file], [0], FitSquare(16))[0, 0].image.shape == (3, 16, 16)
 
 
 # ---- samples -------------------------------------------------------------------------------------------------------
@@ -310,7 +310,7 @@ def test_boxes_move_with_light_augmentation(tmp_path):
 def test_a_box_outside_its_photo_is_a_problem_of_the_sample(tmp_path):
     file = make_photo(tmp_path / "a.png", 8, 6)
     for box in ([8.0, 0, 9, 6], [0.0, 6, 8, 7]):
-        sample = PhotoDataset([file], [3], fit_square(8), boxes={file: torch.tensor(box)})[0, 0]
+        sample = PhotoDataset([file], [3], FitSquare(8), boxes={file: torch.tensor(box)})[0, 0]
         assert sample.image is None
         assert sample.problem == f"the box of {file} lies outside its 8 x 6 pixels"
 
@@ -318,7 +318,7 @@ def test_a_box_outside_its_photo_is_a_problem_of_the_sample(tmp_path):
 def test_an_unreadable_file_is_a_sample_with_a_problem_and_left_out_of_the_batch(tmp_path):
     (tmp_path / "bad.png").write_text("no image")
     files = [make_photo(tmp_path / "a.png"), tmp_path / "bad.png", make_photo(tmp_path / "c.png", 6, 8)]
-    dataset = PhotoDataset(files, [4, 5, 6], fit_square(8))
+    dataset = PhotoDataset(files, [4, 5, 6], FitSquare(8))
     samples = [dataset[0, index] for index in range(3)]
     assert (samples[1].place, samples[1].image, samples[1].label) == (1, None, 5)
     batch = collate(samples)
@@ -331,6 +331,6 @@ def test_an_unreadable_file_is_a_sample_with_a_problem_and_left_out_of_the_batch
 
 
 def test_a_batch_of_unreadable_files_is_empty():
-    sample = PhotoDataset([Path("absent.png")], [0], fit_square(8))[0, 0]
+    sample = PhotoDataset([Path("absent.png")], [0], FitSquare(8))[0, 0]
     batch = collate([sample, sample])
     assert [len(field) for field in batch] == [0, 0, 0, 0, 0, 2]

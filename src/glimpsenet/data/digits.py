@@ -140,8 +140,8 @@ def write_scenes(folder: Path, config: DigitsConfig, image_size: int, seed: int)
     """
     from PIL import Image
 
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder} is not empty; choose another folder")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is not an empty folder; choose another")
     rows = ["file,x0,y0,x1,y1"]
     for split in ("train", "val"):
         dataset = DigitScenes(config, split, image_size, seed)

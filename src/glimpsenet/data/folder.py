@@ -5,7 +5,6 @@ upright image. It enables hit rates and the oracle; images that it does not name
 """
 
 import csv
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,7 +106,9 @@ def open_folder(
     train = None
     if classes is None:
         transform = training_transform(image_size, config.augmentation)
-        train = PhotoDataset(train_files, train_labels, transform, boxes=boxes, channels=channels, seed=seed)
+        # AutoAugment moves pixels but cannot move boxes.
+        carried = {} if config.augmentation == "imagenet" else boxes
+        train = PhotoDataset(train_files, train_labels, transform, boxes=carried, channels=channels, seed=seed)
     transform = evaluation_transform(image_size, config.augmentation)
     val = PhotoDataset(val_files, val_labels, transform, boxes=boxes, channels=channels)
     return Splits(train, val, known, channels, has_boxes=any(file in boxes for file in val_files))
@@ -164,13 +165,14 @@ def _read_box(row: dict[str, str | None], root: Path) -> tuple[Path, Tensor]:
     name, *edges = (row[column] for column in COLUMNS)
     if not name:
         raise ValueError("no file named")
-    image = Path(os.path.normpath(root / name))
-    if "\0" in name or not image.is_file():
+    image = root / os.path.normpath(name)
+    if "\0" in name or not os.path.isfile(image):
         raise ValueError(f"no such image '{name}'")
     try:
-        x0, y0, x1, y1 = (float(edge or "") for edge in edges)
+        box = torch.tensor([float(edge or "") for edge in edges])
     except ValueError:
         raise ValueError(f"x0, y0, x1, y1 must be numbers, got {edges}") from None
-    if not (all(map(math.isfinite, (x0, y0, x1, y1))) and 0 <= x0 < x1 and 0 <= y0 < y1):
+    x0, y0, x1, y1 = box.tolist()
+    if not (box.isfinite().all() and 0 <= x0 < x1 and 0 <= y0 < y1):
         raise ValueError(f"a box needs 0 <= x0 < x1 and 0 <= y0 < y1, got {x0:g},{y0:g},{x1:g},{y1:g}")
-    return image, torch.tensor([x0, y0, x1, y1])
+    return image, box

@@ -7,6 +7,7 @@ is the same whatever came before, so a run resumes by starting the stream at the
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from glimpsenet.config import Config, DigitsConfig
@@ -89,5 +90,7 @@ def create_loader(
         collate_fn=collate,
         num_workers=workers,
         persistent_workers=workers > 0,
+        # Workers' seeds are drawn from this one: torch's global random numbers stay as they are.
+        generator=torch.Generator(),
         pin_memory=pin_memory,
     )

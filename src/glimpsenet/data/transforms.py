@@ -12,23 +12,25 @@ GREY = 127
 """What is put where there is no image: about the mean of photos, so about 0 once normalised."""
 
 
-class PadToSquare(v2.Transform):
-    """Centres the image on a grey square of its longer side."""
+class FitSquare(v2.Transform):
+    """The whole image, its shape kept, centred on a grey square of ``size`` pixels; smaller images are enlarged."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.size = size
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """The four margins."""
+        """Size of the resized image and its four margins."""
         height, width = v2.functional.get_size(flat_inputs[0])
-        across, down = max(0, height - width), max(0, width - height)
-        return {"padding": [across // 2, down // 2, across - across // 2, down - down // 2]}
+        scale = self.size / max(height, width)
+        height, width = max(1, round(height * scale)), max(1, round(width * scale))
+        across, down = self.size - width, self.size - height
+        return {"size": [height, width], "padding": [across // 2, down // 2, across - across // 2, down - down // 2]}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Pad one image or its boxes."""
-        return v2.functional.pad(inpt, padding=params["padding"], fill=GREY)
-
-
-def fit_square(size: int) -> v2.Transform:
-    """The whole image, its shape kept, in a square of ``size`` pixels; smaller images are enlarged."""
-    return v2.Compose([v2.Resize(None, max_size=size, antialias=True), PadToSquare()])
+        """Resize and pad one image or its boxes."""
+        resized = v2.functional.resize(inpt, size=params["size"], antialias=True)
+        return v2.functional.pad(resized, padding=params["padding"], fill=GREY)
 
 
 def square_scale(width: int, height: int, size: int, augmentation: str) -> float:
@@ -42,7 +44,7 @@ def evaluation_transform(size: int, augmentation: str) -> v2.Transform:
     """What an evaluated image goes through; ``imagenet`` has the paper's resize and centre crop (256 -> 224)."""
     if augmentation == "imagenet":
         return v2.Compose([v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size)])
-    return fit_square(size)
+    return FitSquare(size)
 
 
 def training_transform(size: int, augmentation: str) -> v2.Transform:
@@ -67,5 +69,5 @@ def training_transform(size: int, augmentation: str) -> v2.Transform:
             interpolation=v2.InterpolationMode.BILINEAR,
             fill=GREY,
         )
-        return v2.Compose([fit_square(size), moves, v2.ColorJitter(0.3, 0.3, 0.3, 0.02)])
-    return fit_square(size)
+        return v2.Compose([FitSquare(size), moves, v2.ColorJitter(0.3, 0.3, 0.3, 0.02)])
+    return FitSquare(size)

@@ -1,8 +1,12 @@
 """From a configuration to a run folder."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,39 +14,20 @@ import pytorch_lightning as pl
 import timm
 import torch
 import torchvision
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from glimpsenet import runs
 from glimpsenet.config import Config, DigitsConfig, FolderConfig, to_dict
 from glimpsenet.data.loading import FreshStream, InOrder, TrainingStream, create_loader, open_data
 from glimpsenet.data.sample import Splits
 from glimpsenet.devices import choose_device, computes_in_bfloat16, cpu_name
-from glimpsenet.errors import UserError, first_line
+from glimpsenet.errors import SettingError, UserError
 from glimpsenet.evaluation.accuracy import evaluate
 from glimpsenet.evaluation.efficiency import measure_cost
-from glimpsenet.files import write_aside, write_json
+from glimpsenet.files import write_json
+from glimpsenet.training.checkpoints import KeepBestAndLast, SafeCheckpointIO, read_checkpoint
 from glimpsenet.training.logs import MetricsCSV, TrainingProgress, quiet_libraries
 from glimpsenet.training.task import GlimpseTask, count_steps
-
-
-class SafeCheckpointIO(TorchCheckpointIO):
-    """Checkpoints written aside and renamed: a full disk or a crash while saving leaves the old one whole."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
-    ) -> None:
-        """Write, flush, rename."""
-        file = Path(path)
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with write_aside(file) as aside:
-                torch.save(checkpoint, aside)
-        except (OSError, RuntimeError) as error:  # torch's zip writer tells a full disk as a RuntimeError
-            raise UserError(
-                f"cannot save {file}: {first_line(error)}; the checkpoint before it is kept, go on with --resume"
-            ) from error
 
 
 def fit(
@@ -70,6 +55,8 @@ def fit(
     Raises:
         UserError: if the folder holds another run, the data are unusable, or training diverges.
     """
+    if devices < 1 or num_nodes < 1:
+        raise SettingError(f"devices and num_nodes must be 1 or more, got {devices} and {num_nodes}")
     quiet_libraries()
     last = out / runs.CHECKPOINTS / "last.ckpt"
     resume = _check_folder(config, out, resume) and last.exists()
@@ -83,19 +70,31 @@ def fit(
 
     world_size = devices * num_nodes
     total_steps = count_steps(config.training, len(splits.train), world_size)
-    done = int(torch.load(last, map_location="cpu", weights_only=True)["global_step"]) if resume else 0
+    done = int(read_checkpoint(last)["global_step"]) if resume else 0
     skip_bad = isinstance(config.data, FolderConfig) and config.data.skip_bad
     task = GlimpseTask(model, config.training, total_steps, config.model.image_size, skip_bad)
     place = choose_device(device)
     trainer = _create_trainer(config, out, place, devices, num_nodes, total_steps, done)
     if done < total_steps:
-        trainer.fit(
-            task,
-            *_create_loaders(config, splits, done, trainer, pin_memory=place.type == "cuda"),
-            ckpt_path=last if resume else None,
-            weights_only=True,
-        )
+        loaders = _create_loaders(config, splits, done, trainer, pin_memory=place.type == "cuda")
+        with _interrupts_reach_the_caller():
+            trainer.fit(task, *loaders, ckpt_path=last if resume else None, weights_only=True)
     return _finish(description, out, splits, task, trainer, place)
+
+
+@contextlib.contextmanager
+def _interrupts_reach_the_caller() -> Iterator[None]:
+    """Ctrl-C stays KeyboardInterrupt; Lightning would exit with 1 and leave the signal ignored."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
 
 
 def _check_folder(config: Config, out: Path, resume: bool) -> bool:
@@ -122,14 +121,6 @@ def _create_trainer(
 ) -> pl.Trainer:
     training = config.training
     bfloat16 = training.precision == "bfloat16" or (training.precision == "auto" and computes_in_bfloat16(device))
-    checkpoint = ModelCheckpoint(
-        dirpath=out / runs.CHECKPOINTS,
-        filename="best",
-        monitor="val/accuracy",
-        mode="max",
-        save_last=True,
-        enable_version_counter=False,
-    )
     return pl.Trainer(
         accelerator={"cuda": "gpu"}.get(device.type, device.type),
         devices=[device.index] if device.index is not None and device.type != "cpu" else devices,
@@ -144,12 +135,13 @@ def _create_trainer(
         gradient_clip_val=training.gradient_clip,
         use_distributed_sampler=False,
         plugins=[SafeCheckpointIO()],
-        callbacks=[TrainingProgress(total_steps), checkpoint],
+        callbacks=[TrainingProgress(total_steps), KeepBestAndLast(out / runs.CHECKPOINTS)],
         logger=[
             MetricsCSV(out / runs.METRICS, config.model.num_glimpses, resume_at=done),
             TensorBoardLogger(out, name="", version="tensorboard"),
         ],
         enable_progress_bar=False,
+        enable_checkpointing=False,
         enable_model_summary=False,
     )
 
@@ -180,8 +172,8 @@ def _finish(
     config = description.config
     checkpoints = out / runs.CHECKPOINTS
     if trainer.is_global_zero:
-        state = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]
-        last = torch.load(checkpoints / "last.ckpt", map_location="cpu", weights_only=True)
+        state = read_checkpoint(checkpoints / "best.ckpt")["state_dict"]
+        last = read_checkpoint(checkpoints / "last.ckpt")
         task.model.load_state_dict({key.removeprefix("model."): value for key, value in state.items()})
         runs.save_weights(task.model, out)
         loader = create_loader(splits.val, InOrder(len(splits.val)), config.training.batch_size)
@@ -196,7 +188,7 @@ def _finish(
             ),
             "steps": task.total_steps,
             "seconds": round(float(last["seconds"]), 1),
-            "skipped_images": sorted(set(task.problems)),
+            "skipped_images": sorted(set(last["problems"])),
             "cost": measure_cost(task.model, config.model.image_size, description.channels),
             "seed": config.seed,
             "machine": describe_machine(device),

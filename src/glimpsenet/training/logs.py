@@ -107,7 +107,7 @@ class TrainingProgress(pl.Callback):
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         steps = sum(name.startswith("val/accuracy_") for name in values)
         line = " ".join(f"{values[f'val/accuracy_{step}']:.3f}" for step in range(1, steps + 1))
-        if f"val/hit_rate_{steps}" in values:
+        if steps > 1 and f"val/hit_rate_{steps}" in values:
             line += "  hit rate " + " ".join(f"{values[f'val/hit_rate_{step}']:.2f}" for step in range(2, steps + 1))
         self.console.print(
             f"step {trainer.global_step:>{len(str(self.total_steps))}}/{self.total_steps}  validation accuracy {line}",
@@ -122,9 +122,8 @@ class TrainingProgress(pl.Callback):
 
 def quiet_libraries() -> None:
     """Lightning's adverts and the hub's retries are no news to a user; warnings stay, but for those named here."""
-    # Lightning 2.6 uses what torch 2.14 deprecates; a run that is resumed finds its own checkpoints.
+    # Lightning 2.6 uses what torch 2.14 deprecates.
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
-    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     for name in ("pytorch_lightning", "lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)

@@ -46,9 +46,11 @@ class GlimpseTask(pl.LightningModule):
         """Start the clock."""
         self._start = time.perf_counter()
 
-    def training_step(self, batch: Batch) -> Tensor:
-        """Loss of a batch; stops at once if it is not finite."""
+    def training_step(self, batch: Batch) -> Tensor | None:
+        """Loss of a batch; stops at once if it is not finite. None, which Lightning skips, if no image is readable."""
         self._check_images(batch)
+        if len(batch.images) == 0:
+            return None
         output = self.model(self.model.normalization(batch.images))
         loss = glimpse_loss(output, batch.labels, self.training_config.auxiliary_weight)
         self._check_finite(loss.total, "the training loss")
@@ -105,34 +107,39 @@ class GlimpseTask(pl.LightningModule):
             settings.learning_rate,
             # One more than there are steps: the schedule is advanced after the last one too.
             total_steps=self.total_steps + 1,
-            pct_start=settings.warmup_share,
+            # torch divides by zero where the warm-up is one step.
+            pct_start=max(settings.warmup_share, 2 / (self.total_steps + 1)),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Random numbers go on where they were, and so does the clock."""
+        """Random numbers, the clock and the list of skipped images go on where they were."""
         checkpoint["random_state"] = torch.get_rng_state()
         checkpoint["seconds"] = self.seconds
+        checkpoint["problems"] = list(self.problems)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """See :meth:`on_save_checkpoint`."""
         torch.set_rng_state(checkpoint["random_state"].cpu())
         self._seconds_before = float(checkpoint["seconds"])
+        self.problems = list(checkpoint["problems"])
 
     def _check_images(self, batch: Batch) -> None:
         if batch.problems and not self.skip_bad:
             raise UserError(f"{batch.problems[0]}; remove the file or pass --skip-bad")
         self.problems += batch.problems
-        if self.trainer.training and len(batch.images) == 0:
+        # One process alone may skip a step; several would wait for each other.
+        if self.trainer.training and self.trainer.world_size > 1 and len(batch.images) == 0:
             raise UserError(f"no readable image in a whole batch; the first: {batch.problems[0]}")
 
     def _check_finite(self, value: Tensor, what: str) -> None:
         if not bool(value.isfinite().all()):
             settings = self.training_config
             clip = "" if settings.gradient_clip else ", or set --gradient-clip"
+            kind = "NaN" if bool(value.isnan().any()) else "infinite"
             raise UserError(
-                f"{what} is {'NaN' if bool(value.isnan().any()) else 'infinite'} at step {self.global_step}; the last"
-                f" checkpoint is good: lower --learning-rate (it is {settings.learning_rate:g}){clip}"
+                f"{what} is {kind} at step {self.global_step}; checkpoints are from before it: lower"
+                f" --learning-rate (it is {settings.learning_rate:g}){clip}"
             )
 
 
