@@ -16,7 +16,9 @@ import tyro
 
 from glimpsenet.config import Config, DigitsConfig, check_seed
 from glimpsenet.errors import SettingError, UserError
+from glimpsenet.inspection.cli import inspect_app
 from glimpsenet.recipes import RECIPES
+from glimpsenet.tables import print_table
 
 if TYPE_CHECKING:
     from glimpsenet.inference import Prediction
@@ -25,7 +27,6 @@ app = tyro.extras.SubcommandApp()
 DESCRIPTION = (
     "Image classification by glimpses. `glimpsenet COMMAND --help` explains a command; --debug shows tracebacks."
 )
-TAKEN_FOR = "mostly taken for"
 RunFolder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
 
 
@@ -109,9 +110,6 @@ def evaluate(
     _require_picture(figure)
     check_seed(seed)
     with _standard_output(json) as output:
-        from dataclasses import replace
-
-        from glimpsenet.config import FolderConfig
         from glimpsenet.data.loading import InOrder, create_loader, open_data
         from glimpsenet.devices import choose_device
         from glimpsenet.evaluation import accuracy
@@ -120,8 +118,7 @@ def evaluate(
         loaded = load_run(run, choose_device(device))
         config = loaded.config
         if data is not None:
-            kind = config.data if isinstance(config.data, FolderConfig) else FolderConfig(augmentation="none")
-            config = replace(config, data=replace(kind, data=data))
+            config = config.with_data(data)
         splits = open_data(config, loaded.classes, loaded.channels)
         loader = create_loader(splits.val, InOrder(len(splits.val)), batch_size, workers=workers)
         settings: dict[str, Any] = {
@@ -259,7 +256,7 @@ def reproduce(
 
     folders = train_rows(rows or ROWS, out, setting, seeds=seeds, device=device, tell=_say)
     report = write_report(folders, out, setting)
-    _print_table(
+    print_table(
         f"accuracy after the last glimpse, {report['data']}",
         ["row", "here", "first look", "random", "mean s"],
         [
@@ -274,6 +271,7 @@ def reproduce(
     _say(f"the report is in {out / 'report.md'} and {out / 'report.html'}")
 
 
+app.command(inspect_app, name="inspect")
 data_app = tyro.extras.SubcommandApp()
 app.command(data_app, name="data")
 
@@ -452,23 +450,8 @@ def _to_csv(rows: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place == 0 or column == TAKEN_FOR else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    # Into a file or pipe, rows are not folded.
-    Console(width=None if sys.stdout.isatty() else 1000).print(table, highlight=False)
-
-
 def _print_predictions(rows: list[dict[str, Any]]) -> None:
-    _print_table(
+    print_table(
         f"{len(rows)} images",
         ["file", "class", "probability", "after the first look"],
         [[row["file"], row["class"], f"{row['probability']:.2f}", row["steps"][0]["class"]] for row in rows],
@@ -493,7 +476,7 @@ def _print_evaluations(results: dict[str, dict[str, Any]], gain_share: float | N
                 rows.append(["  hit rate", *cells(result["hit_rate"], skip_first=True)])
                 rows.append(["  found so far", *cells(result["found_rate"], skip_first=True)])
     images = next(iter(results.values()))["num_images"]
-    _print_table(f"{images} validation images", ["glimpses", *(f"step {s}" for s in range(1, steps + 1))], rows)
+    print_table(f"{images} validation images", ["glimpses", *(f"step {s}" for s in range(1, steps + 1))], rows)
     if gain_share is not None:
         _say(f"share of the glimpses' gain that is due to where the model looked: {gain_share:.0%}")
     if skipped := next(iter(results.values()))["skipped"]:
@@ -514,7 +497,7 @@ def _print_classes(result: dict[str, Any], classes: list[str]) -> None:
     title = f"per class ({result['policy']}), worst first"
     if len(rows) > 20:
         title += f"; 20 of {len(rows)}, all in --json"
-    _print_table(title, ["class", "accuracy", "images", TAKEN_FOR], rows[:20])
+    print_table(title, ["class", "accuracy", "images", "mostly taken for"], rows[:20])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -39,8 +39,8 @@ class ModelConfig:
     """Side of a glimpse in pixels."""
     scale_range: tuple[float, float] = (0.2, 0.5)
     """Smallest and largest half side s of a window; 1 is half the image's side."""
-    sampling: Literal["bilinear", "mipmap"] = "bilinear"
-    """How windows are resampled; mipmap is anti-aliased."""
+    sampling: Literal["bilinear", "mipmap", "linearized"] = "bilinear"
+    """How windows are resampled; mipmap is anti-aliased, linearized is bilinear with a gradient that looks further."""
     align_corners: bool = True
     """For bilinear sampling: positions from corner pixel to corner pixel, as MGNet has it."""
     spatial_clue: Literal["affine", "positional", "none"] = "affine"
@@ -138,6 +138,8 @@ class TrainingConfig:
     """Processes that read and augment images; 0 reads in the training process."""
     validations: int = 10
     """How often to validate and save during the run."""
+    log_localization_statistics: bool = True
+    """Write the localization network's weights, gradients and windows, summarised, to localization.csv."""
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, f"epochs must be 1 or more, got {self.epochs}")
@@ -167,6 +169,11 @@ class Config:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+
+    def with_data(self, folder: Path) -> "Config":
+        """The same on another image folder."""
+        kind = self.data if isinstance(self.data, FolderConfig) else FolderConfig(augmentation="none")
+        return dataclasses.replace(self, data=dataclasses.replace(kind, data=folder))
 
 
 def check_seed(seed: int) -> None:

@@ -1,6 +1,6 @@
 """Run folders: what a training run leaves, and how it is read back.
 
-config.json  checkpoints/{best,last}.ckpt  model.safetensors  metrics.csv  tensorboard/  summary.json
+config.json  checkpoints/{best,last}.ckpt  model.safetensors  metrics.csv  localization.csv  summary.json  tensorboard/
 """
 
 import copy
@@ -25,6 +25,10 @@ CONFIG, WEIGHTS, METRICS, SUMMARY, CHECKPOINTS = (
     "summary.json",
     "checkpoints",
 )
+
+LOCALIZATION = "localization.csv"
+LOCALIZATION_STATISTICS = ("min", "max", "mean", "std")
+LOCALIZATION_COLUMNS: tuple[str, ...] = ("step", "kind", "name", *LOCALIZATION_STATISTICS)
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,20 @@ def test_spatiotemporal_localization_by_hand():
                 place = torch.tensor([(x + 1) * 20, (y + 1) * 20])  # pixels 0..40
                 tokens.append(feature_map[0, :, row, column] + sinusoidal_encoding(place, 8))
     sequence = torch.stack(tokens)[None]
-    mean = policy.attention(sequence, sequence, sequence)[0].mean(1)
+    mean = torch.relu(policy.norm(policy.attention(sequence, sequence, sequence)[0])).mean(1)
     z = torch.sigmoid(policy.fc(mean))
     s = 0.2 + 0.3 * z[:, :1]
     torch.testing.assert_close(policy(state), torch.cat([s, (2 * z[:, 1:] - 1) * (1 - s)], 1))
+
+
+def test_it_starts_unsaturated():
+    """Else its gradient vanishes, and it looks into a corner for good."""
+    torch.manual_seed(0)
+    model = create_model("glimpse_cnn", num_classes=3, image_size=80, glimpse_size=11, localization="spatiotemporal")
+    with torch.no_grad():
+        affine = model.eval()(torch.rand(8, 3, 80, 80)).affine[:, 1:]
+    position = affine[..., 1:] / (1 - affine[..., :1])
+    assert position.abs().mean() < 0.9
 
 
 def test_its_gradients_are_rescaled_and_reach_the_feature_maps():

@@ -119,6 +119,7 @@ def test_a_run_folder_holds_what_is_documented_and_nothing_else(run):
     assert sorted(os.listdir(run)) == [
         "checkpoints",
         "config.json",
+        "localization.csv",
         "metrics.csv",
         "model.safetensors",
         "summary.json",

@@ -91,9 +91,9 @@ def draw_arrows(
     s, tx, ty = (-gradient * pixels_per_unit).tolist()
     x0, y0, x1, y1 = box.tolist()
     x, y = (x0 + x1) / 2, (y0 + y1) / 2
-    arrows = [(x, y, tx, 0.0), (x, y, 0.0, ty)]
-    arrows += [(cx, cy, s * (1 if cx > x else -1), s * (1 if cy > y else -1)) for cx in (x0, x1) for cy in (y0, y1)]
-    for start_x, start_y, dx, dy in arrows:
+    pairs = [(x, y, tx, 0.0), (x, y, 0.0, ty)]
+    pairs += [(cx, cy, s * (1 if cx > x else -1), s * (1 if cy > y else -1)) for cx in (x0, x1) for cy in (y0, y1)]
+    for start_x, start_y, dx, dy in pairs:
         for color, width in (("black", 3.4), (step_color(step), 1.8)):
             axes.annotate(
                 "",

@@ -40,13 +40,10 @@ class Field:
         show_image(left, self.image)
         draw_window(left, self.scene.affine[self.step - 1].cpu(), size, self.step)
         left.set_title(f"where the model looked at step {self.step}", fontsize=9)
-        centres = geometry.normalized_to_pixel(self.places, size)
-        picture = right.pcolormesh(centres[..., 0], centres[..., 1], self.loss, cmap="viridis", shading="nearest")
-        direction = -self.gradient / self.gradient.norm(dim=-1, keepdim=True).clamp(min=1e-12)
-        right.quiver(
-            centres[..., 0], centres[..., 1], direction[..., 0], direction[..., 1],
-            angles="xy", color="white", pivot="mid", width=0.004,
-        )  # fmt: skip
+        x, y = geometry.normalized_to_pixel(self.places, size).numpy().transpose(2, 0, 1)
+        picture = right.pcolormesh(x, y, self.loss.numpy(), cmap="viridis", shading="nearest")
+        downhill = -self.gradient / self.gradient.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+        right.quiver(x, y, *downhill.numpy().transpose(2, 0, 1), angles="xy", color="white", pivot="mid", width=0.004)
         right.set_xlim(0, size)
         right.set_ylim(size, 0)
         right.set_aspect("equal")

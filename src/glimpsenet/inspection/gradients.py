@@ -62,6 +62,16 @@ def total_loss(auxiliary_weight: float) -> WindowLoss:
     return loss
 
 
+def by_name(name: str, auxiliary_weight: float) -> WindowLoss:
+    """The losses by the names of the command line: last, own, auxiliary, total (with alpha)."""
+    return {
+        "last": last_loss,
+        "own": own_loss,
+        "auxiliary": auxiliary_loss,
+        "total": total_loss(auxiliary_weight),
+    }[name]
+
+
 @dataclass(frozen=True)
 class Scene:
     """One image with its label and the windows that everything is measured around."""
@@ -129,7 +139,7 @@ def probe(
     check_step(scene, step)
     losses, gradients = [], []
     with torch.enable_grad():
-        for part in candidates.to(scene.image.device, torch.float32).split(chunk):
+        for part in candidates.to(scene.image).split(chunk):
             window = part.detach().clone().requires_grad_()
             values = loss(_replay(scene, step, window), torch.full((len(part),), scene.label).to(window.device), step)
             (gradient,) = torch.autograd.grad(values.sum(), window)

@@ -32,6 +32,10 @@ Parameter = Literal["s", "tx", "ty"]
 PARAMETERS: tuple[Parameter, ...] = ("s", "tx", "ty")
 
 
+class NoRoomError(ValueError):
+    """A parameter that can take one value only."""
+
+
 @dataclass(frozen=True)
 class Sweep:
     """Loss and gradient along one parameter of one window."""
@@ -95,7 +99,7 @@ def admissible_range(window: Float[Tensor, "3"], parameter: Parameter, scale_ran
     """Between what values a parameter may run while the window stays inside the image and its scale in the range.
 
     Raises:
-        ValueError: if there is no room at all.
+        NoRoomError: if there is no room at all.
     """
     s, tx, ty = window.tolist()
     if parameter == "s":
@@ -103,9 +107,8 @@ def admissible_range(window: Float[Tensor, "3"], parameter: Parameter, scale_ran
     else:
         low, high = s - 1, 1 - s
     if high - low < 1e-6:
-        raise ValueError(
-            f"no room to sweep {parameter}: it can only be {low:.3g} for the window {s:.3g},{tx:.3g},{ty:.3g}"
-        )
+        window_text = f"{s:.3g},{tx:.3g},{ty:.3g}"
+        raise NoRoomError(f"no room to sweep {parameter}: the window {window_text} allows {low:.3g} only")
     return low, high
 
 
@@ -150,7 +153,7 @@ def plot_sweeps(sweeps: Sequence[Sweep]) -> Figure:
     for column, result in enumerate(sweeps):
         _plot_gradient(grid[0, column], result)
         axes = grid[1, column]
-        axes.plot(result.values, result.loss, color=step_color(result.step), linewidth=1.6)
+        axes.plot(result.values.numpy(), result.loss.numpy(), color=step_color(result.step), linewidth=1.6)
         axes.set_xlabel(f"{result.parameter} of step {result.step} (normalised)")
         axes.set_ylabel("loss (nats)")
         axes.grid(alpha=0.3)
@@ -159,8 +162,15 @@ def plot_sweeps(sweeps: Sequence[Sweep]) -> Figure:
 
 def _plot_gradient(axes: Axes, result: Sweep) -> None:
     axes.axhline(0, color="gray", linewidth=0.8)
-    axes.plot(result.values, result.gradient, ".", markersize=3, color=step_color(result.step), label="gradient")
-    ends = result.values[[0, -1]]
+    axes.plot(
+        result.values.numpy(),
+        result.gradient.numpy(),
+        ".",
+        markersize=3,
+        color=step_color(result.step),
+        label="gradient",
+    )
+    ends = result.values[[0, -1]].numpy()
     wanted = "as wanted" if result.has_wanted_sign else "wrong way"
     axes.plot(
         ends,

@@ -15,7 +15,7 @@ from glimpsenet.models.backbone import (
 )
 from glimpsenet.models.encoding import AffineClue, NoClue, PositionalClue, SpatialClue
 from glimpsenet.models.fusion import AttentionFusion
-from glimpsenet.models.glimpse import BilinearGlimpses, GlimpseGenerator, MipmapGlimpses
+from glimpsenet.models.glimpse import BilinearGlimpses, GlimpseGenerator, LinearizedGlimpses, MipmapGlimpses
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.models.localization import LocalizationNetwork, SpatiotemporalLocalization
 from glimpsenet.models.policies import Policy
@@ -86,6 +86,8 @@ def build_model(
 def _create_generator(config: ModelConfig) -> GlimpseGenerator:
     if config.sampling == "mipmap":
         return MipmapGlimpses(config.glimpse_size)
+    if config.sampling == "linearized":
+        return LinearizedGlimpses(config.glimpse_size)
     return BilinearGlimpses(config.glimpse_size, config.align_corners)
 
 

@@ -5,7 +5,8 @@
 A generator is used in two moves: ``prepare`` once per image, then ``generator(prepared, affine)`` once per step.
 
 Sources: spatial transformers (Jaderberg et al. 2015) for the crop that is differentiable in (s, tx, ty); pyramids with
-trilinear blending (Williams 1983, "Pyramidal parametrics") for the anti-aliased one.
+trilinear blending (Williams 1983, "Pyramidal parametrics") for the anti-aliased one; Jiang et al. (ICCV 2019,
+"Linearized Multi-Sampling for Differentiable Image Transformation") for the one with the far-sighted gradient.
 """
 
 import abc
@@ -115,3 +116,91 @@ class MipmapGlimpses(GlimpseGenerator):
             sampled = F.grid_sample(image, (grid + 1) * share - 1, "bilinear", "border", False)
             glimpse = glimpse + weight[:, None, None, None] * sampled
         return glimpse
+
+
+class LinearizedGlimpses(GlimpseGenerator):
+    """Bilinear glimpses whose gradient looks further: linearized multi-sampling (Jiang et al. 2019).
+
+        forward:    image(p), as :class:`BilinearGlimpses` with ``align_corners=False``
+        backward:   d glimpse / dp = argmin_slope min_level sum_k (image(p + d_k) - level - slope . d_k)^2
+
+    The bilinear gradient knows the pixels next to the position p only. Here it is that of the plane of best fit through
+    samples around p, spread over the glimpse's neighbouring pixels: the further the window is zoomed out, the further
+    they reach. The places d_k are a symmetric spiral turned by a fixed random angle for every pixel of the glimpse, so
+    that equal inputs have equal gradients. Samples that would leave the image are mirrored at p; those that leave it
+    still, with the window, have no say, and a plane that is not determined is level. The image's own gradient is the
+    bilinear one.
+
+    Args:
+        glimpse_size: side of the glimpse in pixels.
+        samples: K, how many samples around each position; even.
+        spread: standard deviation of their places along x and y, in pixels of the glimpse.
+
+    Raises:
+        ValueError: for an odd number of samples, fewer than four, or a spread that is not positive.
+    """
+
+    pattern: Tensor
+
+    def __init__(self, glimpse_size: int, samples: int = 8, spread: float = 1.0):
+        super().__init__(glimpse_size)
+        if samples < 4 or samples % 2 or not spread > 0:
+            raise ValueError(
+                f"needs an even number of samples, 4 or more, and a spread above 0; got {samples}, {spread}"
+            )
+        self.samples, self.spread = samples, spread
+        self.register_buffer("pattern", spread * _spirals(samples, glimpse_size), persistent=False)
+
+    def prepare(self, images: Float[Tensor, "batch channel size size"]) -> Prepared:
+        """Nothing to share but the images themselves."""
+        return [images]
+
+    def sample(self, prepared: Prepared, affine: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch channel g g"]:
+        """See :class:`GlimpseGenerator`."""
+        (image,) = prepared
+        affine = affine.to(image.dtype)
+        grid = sampling_grid(affine, self.glimpse_size, align_corners=False)
+        glimpse = F.grid_sample(image, grid.detach(), "bilinear", "zeros", False)
+        if not (torch.is_grad_enabled() and affine.requires_grad):
+            return glimpse
+        slope = self._slope(image.detach(), grid.detach(), spacing=affine.detach()[:, 0] * (2 / self.glimpse_size))
+        return glimpse + (slope * (grid - grid.detach())[:, None]).sum(-1)
+
+    @torch.no_grad()
+    def _slope(
+        self,
+        image: Float[Tensor, "batch channel size size"],
+        grid: Float[Tensor, "batch g g 2"],
+        spacing: Float[Tensor, "batch"],
+    ) -> Float[Tensor, "batch channel g g 2"]:
+        """Of the planes of best fit, in x and y; their normal equations are 2 x 2 once centred."""
+        spacing, edge = spacing[:, None, None, None, None], 1 - 1 / image.shape[-1]
+        place = self.pattern.to(image.dtype)
+        place = torch.where((grid[:, None] + spacing * place).abs() > edge, -place, place)
+        points = grid[:, None] + spacing * place
+        values = F.grid_sample(image, points.flatten(1, 2), "bilinear", "zeros", False).unflatten(2, place.shape[1:3])
+        weight = (points.abs().amax(-1, keepdim=True) <= edge).to(image.dtype)
+        weight = weight / weight.sum(1, keepdim=True).clamp(min=1)
+        centred = place - (weight * place).sum(1, keepdim=True)
+        xx, yy = (weight * centred.square()).sum(1).unbind(-1)
+        xy = (weight * centred.prod(-1, keepdim=True)).sum(1).squeeze(-1)
+        x, y = torch.einsum("bkijp,bckij->pbcij", weight * centred, values)
+        determinant = xx * yy - xy.square()
+        determined = determinant > 1e-4 * self.spread**4
+        inverse = torch.where(determined, 1 / determinant.where(determined, 1), 0)[:, None]
+        xx, yy, xy = xx[:, None], yy[:, None], xy[:, None]
+        return torch.stack([yy * x - xy * y, xx * y - xy * x], -1) * inverse[..., None] / spacing
+
+    def extra_repr(self) -> str:
+        """What ``repr`` shows."""
+        return f"{super().extra_repr()}, samples={self.samples}, spread={self.spread:g}"
+
+
+def _spirals(samples: int, glimpse_size: int) -> Float[Tensor, "sample g g 2"]:
+    """Places (x, y) that fill a disc evenly, variance 1 along each axis, each with its opposite."""
+    half = samples // 2
+    turn = torch.rand(glimpse_size, glimpse_size, generator=torch.Generator().manual_seed(0))
+    order = torch.arange(half).view(-1, 1, 1)
+    angle, radius = math.pi * (order + turn) / half, 2 * ((order + 0.5) / half).sqrt()
+    places = torch.stack([radius * angle.cos(), radius * angle.sin()], -1)
+    return torch.cat([places, -places])

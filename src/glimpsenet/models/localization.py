@@ -1,7 +1,7 @@
 """The paper's localization networks: from what was seen to the next window.
 
-    z = sigmoid(W o_t + b)                            MGNet's, from the fusion's output
-    z = sigmoid(W mean(Attention(u_1..u_9t)) + b)     the report's spatiotemporal one, from all tokens so far
+    z = sigmoid(W o_t + b)                               MGNet's, from the fusion's output
+    z = sigmoid(W mean(Block(u_1..u_9t)) + b)            the report's spatiotemporal one, from all tokens so far
     s = s_min + (s_max - s_min) z_1,   (tx, ty) = (2 z_2,3 - 1) (1 - s)
 
 so that the window stays inside the image. The tokens u are the places of a backbone layer's feature map, of every
@@ -13,6 +13,7 @@ import abc
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -93,7 +94,10 @@ class LocalizationNetwork(Localization):
 
 
 class SpatiotemporalLocalization(Localization):
-    """The report's: self-attention over the feature map tokens of all glimpses so far, averaged.
+    """The report's: a self-attention block over the feature map tokens of all glimpses so far, averaged.
+
+    The block is the fusion's, ReLU(LayerNorm(Attention)). The report says no more than "self-attention block"; without
+    the normalisation the sigmoid is saturated from the first step and the window stays in a corner for good.
 
     Args:
         channels: of the feature map, the only one that the backbone returns.
@@ -106,14 +110,16 @@ class SpatiotemporalLocalization(Localization):
         super().__init__(channels, scale_range, gradient_factor)
         check_divisible_by_four(channels)
         self.attention = nn.MultiheadAttention(channels, 1, batch_first=True)
+        self.norm = nn.LayerNorm(channels)
         self.image_size = image_size
         kaiming_init(self)
 
     def summarize(self, state: GlimpseState) -> Float[Tensor, "batch width"]:
-        """Mean over tokens of their self-attention."""
+        """Mean over tokens of what the block makes of them."""
         maps = torch.stack([features.maps[0] for features in state.features], 1)
         # As for the clue, no gradient flows from where something was seen into the window that showed it.
         centres = geometry.cell_centres(torch.stack(state.affine, 1).detach(), maps.shape[-2], maps.shape[-1])
         code = sinusoidal_encoding(position_in_pixels(centres, self.image_size), maps.shape[2])
         tokens = (maps.movedim(2, -1) + code.to(maps.dtype)).flatten(1, 3)
-        return self.attention(tokens, tokens, tokens, need_weights=False)[0].mean(1)
+        attended = self.attention(tokens, tokens, tokens, need_weights=False)[0]
+        return F.relu(self.norm(attended)).mean(1)

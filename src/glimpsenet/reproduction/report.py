@@ -111,7 +111,8 @@ def _sections(values: dict[str, Any], out: Path) -> list[Section]:
         Section(
             "What the glimpses bring",
             "The same weights with learned, random, no and true (oracle) places. Share: (learned - random) / (learned -"
-            " none), the part of the gain that is due to where it looked.",
+            " none), the part of the gain that is due to where it looked; above 100% where random places are worse than"
+            " none.",
             _gain_table(values["rows"]),
         ),
         Section(

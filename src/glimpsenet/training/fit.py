@@ -27,6 +27,7 @@ from glimpsenet.evaluation.efficiency import measure_cost
 from glimpsenet.files import write_json
 from glimpsenet.training.checkpoints import KeepBestAndLast, SafeCheckpointIO, read_checkpoint
 from glimpsenet.training.logs import MetricsCSV, TrainingProgress, quiet_libraries
+from glimpsenet.training.statistics import LocalizationStatistics
 from glimpsenet.training.task import GlimpseTask, count_steps
 
 
@@ -121,6 +122,9 @@ def _create_trainer(
 ) -> pl.Trainer:
     training = config.training
     bfloat16 = training.precision == "bfloat16" or (training.precision == "auto" and computes_in_bfloat16(device))
+    callbacks: list[pl.Callback] = [TrainingProgress(total_steps), KeepBestAndLast(out / runs.CHECKPOINTS)]
+    if training.log_localization_statistics:
+        callbacks.append(LocalizationStatistics(out / runs.LOCALIZATION, resume_at=done))
     return pl.Trainer(
         accelerator={"cuda": "gpu"}.get(device.type, device.type),
         devices=[device.index] if device.index is not None and device.type != "cpu" else devices,
@@ -135,7 +139,7 @@ def _create_trainer(
         gradient_clip_val=training.gradient_clip,
         use_distributed_sampler=False,
         plugins=[SafeCheckpointIO()],
-        callbacks=[TrainingProgress(total_steps), KeepBestAndLast(out / runs.CHECKPOINTS)],
+        callbacks=callbacks,
         logger=[
             MetricsCSV(out / runs.METRICS, config.model.num_glimpses, resume_at=done),
             TensorBoardLogger(out, name="", version="tensorboard"),

@@ -29,10 +29,9 @@ class GlimpseLoss(NamedTuple):
 def step_losses(
     logits: Float[Tensor, "batch step class_"], labels: Int[Tensor, "batch"]
 ) -> Float[Tensor, "batch step"]:
-    """Cross-entropy of every step's answer, in float32."""
-    return F.cross_entropy(
-        logits.float().transpose(1, 2), labels[:, None].expand(-1, logits.shape[1]), reduction="none"
-    )
+    """Cross-entropy of every step's answer, in float32 at least."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return F.cross_entropy(logits.transpose(1, 2), labels[:, None].expand(-1, logits.shape[1]), reduction="none")
 
 
 def glimpse_loss(output: GlimpseOutput, labels: Int[Tensor, "batch"], auxiliary_weight: float) -> GlimpseLoss:

@@ -34,6 +34,7 @@ class GlimpseTask(pl.LightningModule):
         self.model, self.training_config = model, training
         self.total_steps, self.skip_bad = total_steps, skip_bad
         self.problems: list[str] = []
+        self.affine: Tensor | None = None  # windows of the newest training batch; None if it was skipped
         self._seconds_before, self._start = 0.0, time.perf_counter()
         self.metrics = ScanpathMetrics(model.num_glimpses, model.num_classes, image_size)
 
@@ -49,9 +50,11 @@ class GlimpseTask(pl.LightningModule):
     def training_step(self, batch: Batch) -> Tensor | None:
         """Loss of a batch; stops at once if it is not finite. None, which Lightning skips, if no image is readable."""
         self._check_images(batch)
+        self.affine = None
         if len(batch.images) == 0:
             return None
         output = self.model(self.model.normalization(batch.images))
+        self.affine = output.affine.detach()
         loss = glimpse_loss(output, batch.labels, self.training_config.auxiliary_weight)
         self._check_finite(loss.total, "the training loss")
         correct = (output.logits[:, [0, -1]].argmax(-1) == batch.labels[:, None]).float().mean(0)

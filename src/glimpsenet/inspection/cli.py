@@ -1,0 +1,426 @@
+"""The commands of ``glimpsenet inspect``: thin over this package."""
+
+import itertools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from glimpsenet.errors import SettingError, UserError
+from glimpsenet.tables import print_table
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.utils.data import DataLoader
+
+    from glimpsenet.data.sample import Batch
+    from glimpsenet.inspection.gradients import Scene, WindowLoss
+    from glimpsenet.runs import Run
+
+inspect_app = tyro.extras.SubcommandApp()
+RunFolder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+ImageFile = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IMAGE")]
+LossName = Literal["last", "own", "auxiliary", "total"]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is looked at."""
+
+    label: str | None = None
+    """True class of the image, by name; the predicted one if not given."""
+    loss: LossName = "last"
+    """Whose derivative: the last step's loss, the window's own step's, the auxiliary or the whole training loss."""
+    windows: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="STEP=s,tx,ty")] = ()
+    """Windows to inject before, as STEP=s,tx,ty; later steps react."""
+    allow_outside: bool = False
+    """Accept windows that leave the image."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A run's look at one image file."""
+
+    run: "Run"
+    image: "Tensor"
+    scene: "Scene"
+    loss: "WindowLoss"
+
+
+def _observe(run: Path, image: Path, look: Look) -> Observed:
+    from glimpsenet.config import FolderConfig
+    from glimpsenet.data.images import read_image
+    from glimpsenet.data.transforms import evaluation_transform
+    from glimpsenet.devices import choose_device
+    from glimpsenet.inspection import gradients
+    from glimpsenet.inspection.injection import parse_windows
+    from glimpsenet.models.policies import FixedGlimpses
+    from glimpsenet.runs import load_run
+
+    if image.is_dir():
+        raise UserError(f"{image} is a folder; name one image file")
+    loaded = load_run(run, choose_device(look.device))
+    if look.label is not None and look.label not in loaded.classes:
+        raise SettingError(f"the run has no class '{look.label}'; it has {', '.join(loaded.classes[:12])}...")
+    windows = parse_windows(look.windows, loaded.model.num_glimpses, allow_outside=look.allow_outside)
+    data = loaded.config.data
+    augmentation = data.augmentation if isinstance(data, FolderConfig) else "none"
+    transform = evaluation_transform(loaded.config.model.image_size, augmentation)
+    picture = transform(read_image(image, loaded.channels)).to(loaded.model.classifier.weight.device)
+    scene = gradients.observe(
+        loaded.model,
+        picture,
+        None if look.label is None else loaded.classes.index(look.label),
+        policy=FixedGlimpses(windows, otherwise=loaded.model.policy) if windows else None,
+    )
+    loss = gradients.by_name(look.loss, loaded.config.training.auxiliary_weight)
+    return Observed(loaded, picture, scene, loss)
+
+
+@inspect_app.command
+def arrows(run: RunFolder, image: ImageFile, /, *, look: Look = Look(), figure: Path = Path("arrows.png")) -> None:
+    """Draw where descent would move and resize each window.
+
+    Args:
+        run: run folder.
+        image: image file.
+        look: what is looked at.
+        figure: picture to write.
+    """
+    from glimpsenet.inspection.arrows import arrows as measure
+
+    seen = _observe(run, image, look)
+    result = _refusing(lambda: measure(seen.scene, seen.image, seen.loss))
+    result.save(figure)
+    for step, gradient in enumerate(result.gradient.tolist(), 2):
+        print(
+            f"step {step}: " + "  ".join(f"dL/d{n} {v:+.4g}" for n, v in zip(("s", "tx", "ty"), gradient, strict=True))
+        )
+    print(f"drew {figure}")
+
+
+@inspect_app.command
+def sweep(
+    run: RunFolder,
+    image: ImageFile,
+    /,
+    *,
+    look: Look = Look(),
+    step: int = 2,
+    parameter: Literal["s", "tx", "ty", "all"] = "all",
+    points: int = 200,
+    out: Path = Path("sweep"),
+    gif: bool = False,
+) -> None:
+    """Run one parameter of a window over its range: loss, gradient, line of best fit.
+
+    Args:
+        run: run folder.
+        image: image file.
+        look: what is looked at.
+        step: whose window, 1 is the first look.
+        parameter: s, tx, ty or all.
+        points: how many.
+        out: folder for PNG and CSV (and GIF) per parameter, and one PNG of all.
+        gif: also animate the moving window.
+    """
+    from glimpsenet.inspection import sweep as tool
+    from glimpsenet.inspection.figures import save_figure
+
+    seen = _observe(run, image, look)
+    scale_range = seen.run.config.model.scale_range
+    results = []
+    for name in tool.PARAMETERS if parameter == "all" else (parameter,):
+        try:
+            result = tool.sweep(seen.scene, name, step=step, points=points, scale_range=scale_range, loss=seen.loss)
+        except tool.NoRoomError as error:
+            if parameter != "all":
+                raise SettingError(str(error)) from error
+            print(f"left out: {error}")
+            continue
+        except ValueError as error:
+            raise SettingError(str(error)) from error
+        results.append(result)
+        for suffix in ("png", "csv"):
+            result.save(out / f"{name}.{suffix}")
+        if gif:
+            tool.animate_sweep(seen.scene, seen.image, result, out / f"{name}.gif")
+        verdict = "as wanted" if result.has_wanted_sign else "the wrong way"
+        print(f"{name}: slope {result.slope:+.4g} ({verdict}), R^2 {result.r_squared:.3f}")
+    if results:
+        save_figure(tool.plot_sweeps(results), out / "sweep.png")
+    print(f"wrote {out}")
+
+
+@inspect_app.command
+def field(
+    run: RunFolder,
+    image: ImageFile,
+    /,
+    *,
+    look: Look = Look(),
+    step: int = 2,
+    points: int = 21,
+    scale: float | None = None,
+    figure: Path = Path("field.png"),
+) -> None:
+    """Draw the loss over all places of a window, with the direction of descent.
+
+    Args:
+        run: run folder.
+        image: image file.
+        look: what is looked at.
+        step: whose window, 1 is the first look.
+        points: places a side.
+        scale: s of the window; what the model chose if not given.
+        figure: picture to write.
+    """
+    from glimpsenet.inspection.field import field as measure
+
+    seen = _observe(run, image, look)
+    _refusing(lambda: measure(seen.scene, seen.image, step=step, points=points, scale=scale, loss=seen.loss)).save(
+        figure
+    )
+    print(f"drew {figure}")
+
+
+@inspect_app.command
+def inject(
+    run: RunFolder,
+    image: ImageFile,
+    /,
+    *,
+    windows: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="STEP=s,tx,ty")],
+    allow_outside: bool = False,
+    device: str = "auto",
+    figure: Path = Path("inject.png"),
+) -> None:
+    """Look where you say, and see what the model makes of it.
+
+    Args:
+        run: run folder.
+        image: image file.
+        windows: one or more windows, as STEP=s,tx,ty; steps that are not named look for themselves.
+        allow_outside: accept windows that leave the image.
+        device: auto, cpu, cuda, cuda:1, mps.
+        figure: picture to write: without and with the windows.
+    """
+    from glimpsenet.devices import choose_device
+    from glimpsenet.inference import Prediction, predict
+    from glimpsenet.inspection.figures import save_figure
+    from glimpsenet.inspection.injection import parse_windows
+    from glimpsenet.inspection.scanpath import plot_scanpaths
+    from glimpsenet.models.policies import FixedGlimpses
+    from glimpsenet.runs import load_run
+
+    if image.is_dir():
+        raise UserError(f"{image} is a folder; name one image file")
+    loaded = load_run(run, choose_device(device))
+    chosen = parse_windows(windows, loaded.model.num_glimpses, allow_outside=allow_outside)
+    pair: list[Prediction] = []
+    for policy in (None, FixedGlimpses(chosen, otherwise=loaded.model.policy)):
+        (result,) = predict(loaded, [image], policy=policy)
+        if not isinstance(result, Prediction):
+            raise UserError(result.problem)
+        pair.append(result)
+    for name, result in zip(("its own windows", "with yours"), pair, strict=True):
+        answers = (
+            f"{label} {value:.2f}" for step in range(1, len(result.affine) + 1) for label, value in result.top(step)
+        )
+        print(f"{name}: {'  ->  '.join(answers)}")
+    save_figure(plot_scanpaths(pair), figure)
+    print(f"drew {figure}")
+
+
+@inspect_app.command
+def scanpath(
+    run: RunFolder,
+    images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE...")],
+    /,
+    *,
+    figure: Path = Path("scanpath.png"),
+    device: str = "auto",
+) -> None:
+    """Draw where the model looked in images, what it saw, and what it thought after each look.
+
+    Args:
+        run: run folder.
+        images: image files and folders; the first twelve are drawn.
+        figure: picture to write.
+        device: auto, cpu, cuda, cuda:1, mps.
+    """
+    from glimpsenet.data.images import find_images
+    from glimpsenet.devices import choose_device
+    from glimpsenet.inference import Prediction, predict
+    from glimpsenet.inspection.figures import save_figure
+    from glimpsenet.inspection.scanpath import MAX_ROWS, plot_scanpaths
+    from glimpsenet.runs import load_run
+
+    files = [file for image in images for file in find_images(image)][:MAX_ROWS]
+    if not files:
+        raise SettingError("no images to draw: name files or folders after the run")
+    loaded = load_run(run, choose_device(device))
+    predictions: list[Prediction] = []
+    for result in predict(loaded, files):
+        if not isinstance(result, Prediction):
+            raise UserError(result.problem)
+        predictions.append(result)
+    save_figure(plot_scanpaths(predictions), figure)
+    print(f"drew {figure}")
+
+
+@inspect_app.command
+def statistics(
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN...")],
+    /,
+    *,
+    figure: Path = Path("statistics.png"),
+) -> None:
+    """Plot the localization network's weights, gradients and windows over training; several runs overlay.
+
+    Args:
+        runs: run folders.
+        figure: picture to write.
+    """
+    from glimpsenet.inspection.figures import save_figure
+    from glimpsenet.inspection.statistics import plot_statistics, read_statistics
+
+    if not runs:
+        raise SettingError("no runs to plot: name run folders")
+    read = {os.path.normpath(run): read_statistics(run) for run in runs}
+    save_figure(next(iter(read.values())).plot() if len(read) == 1 else plot_statistics(read), figure)
+    print(f"drew {figure}")
+
+
+@inspect_app.command
+def quality(
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN...")],
+    /,
+    *,
+    data: Path | None = None,
+    generators: tuple[Literal["own", "bilinear", "mipmap", "linearized"], ...] = ("own",),
+    images: int = 50,
+    step: int = 2,
+    points: int = 100,
+    loss: LossName = "last",
+    glimpses: Literal["learned", "random"] = "learned",
+    seed: int = 0,
+    device: str = "auto",
+    out: Path = Path("quality"),
+) -> None:
+    """Measure how useful the gradient of windows is, over many images: sign, line, agreement, noise.
+
+    Args:
+        runs: run folders, to compare.
+        data: image folder with val/CLASS; each run's own validation images if not given.
+        generators: how windows are sampled while measuring; "own" is the run's way.
+        images: how many, the first ones.
+        step: whose window, 1 is the first look.
+        points: of each sweep.
+        loss: whose derivative.
+        glimpses: around which windows: the model's, or random ones (the same for all).
+        seed: of the random windows and of the confidence intervals.
+        device: auto, cpu, cuda, cuda:1, mps.
+        out: folder for quality.json and quality.png.
+    """
+    from glimpsenet.devices import choose_device
+    from glimpsenet.files import write_json
+    from glimpsenet.inspection import gradients
+    from glimpsenet.inspection.figures import save_figure
+    from glimpsenet.inspection.quality import (
+        GradientQuality,
+        compare_qualities,
+        format_table,
+        gradient_quality,
+        with_generator,
+    )
+    from glimpsenet.models.glimpse import BilinearGlimpses, LinearizedGlimpses, MipmapGlimpses
+    from glimpsenet.models.policies import RandomGlimpses
+    from glimpsenet.runs import load_run
+
+    if not runs:
+        raise SettingError("no runs to measure: name run folders")
+    kinds = {"bilinear": BilinearGlimpses, "mipmap": MipmapGlimpses, "linearized": LinearizedGlimpses}
+    results: dict[str, GradientQuality] = {}
+    for folder in runs:
+        loaded = load_run(folder, choose_device(device))
+        batches = _validation(loaded, data)
+        pairs = ((image, int(label)) for b in batches for image, label in zip(b.images, b.labels, strict=True))
+        samples = list(itertools.islice(pairs, images))
+        for kind in generators:
+            model = loaded.model
+            if kind != "own":
+                generator = kinds[kind](model.generator.glimpse_size)
+                model = with_generator(model, generator.to(model.classifier.weight.device))
+            name = os.path.normpath(folder) + ("" if kind == "own" else f" ({kind})")
+            results[name] = _refusing(
+                lambda model=model, loaded=loaded, samples=samples: gradient_quality(
+                    model,
+                    samples,
+                    step=step,
+                    points=points,
+                    scale_range=loaded.config.model.scale_range,
+                    loss=gradients.by_name(loss, loaded.config.training.auxiliary_weight),
+                    policy=RandomGlimpses(loaded.config.model.scale_range, seed) if glimpses == "random" else None,
+                    seed=seed,
+                )
+            )
+            print(f"measured {name}: {results[name].num_images} images")
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "quality.json", {name: result.to_dict() for name, result in results.items()})
+    save_figure(compare_qualities(results), out / "quality.png")
+    head, *rows = format_table(results)
+    print_table("gradient quality, 95% intervals over images", head, rows)
+    print(f"wrote {out}")
+
+
+@inspect_app.command
+def dataset(
+    run: RunFolder,
+    /,
+    *,
+    data: Path | None = None,
+    device: str = "auto",
+    out: Path = Path("dataset"),
+) -> None:
+    """Where the model looks over its whole validation set: density, distributions, coverage, examples.
+
+    Args:
+        run: run folder.
+        data: image folder with val/CLASS; the run's own validation images if not given.
+        device: auto, cpu, cuda, cuda:1, mps.
+        out: folder for dataset.json, dataset.png and examples.png.
+    """
+    from glimpsenet.devices import choose_device
+    from glimpsenet.inspection.dataset import scan_dataset
+    from glimpsenet.inspection.figures import save_figure
+    from glimpsenet.runs import load_run
+
+    loaded = load_run(run, choose_device(device))
+    size, batches = loaded.config.model.image_size, _validation(loaded, data)
+    paths = _refusing(lambda: scan_dataset(loaded.model, batches, image_size=size, classes=loaded.classes))
+    for name in ("dataset.json", "dataset.png"):
+        paths.save(out / name)
+    save_figure(paths.plot_examples(), out / "examples.png")
+    print(f"wrote {out}")
+
+
+def _validation(run: "Run", data: Path | None) -> "DataLoader[Batch]":
+    """A loader over a run's validation images, or those of another folder."""
+    from glimpsenet.data.loading import InOrder, create_loader, open_data
+
+    config = run.config if data is None else run.config.with_data(data)
+    splits = open_data(config, run.classes, run.channels)
+    return create_loader(splits.val, InOrder(len(splits.val)), 64)
+
+
+def _refusing(call: Any) -> Any:
+    """What a tool refuses is wrong usage here."""
+    try:
+        return call()
+    except ValueError as error:
+        raise SettingError(str(error)) from error

@@ -1,0 +1,326 @@
+"""Where a model looks over a whole data set.
+
+    coverage = area(union of windows 2..T) / area of the image
+    repeated look: IoU of window t with one of windows 2..t-1 is above 0.5
+    saccade_t = |centre_t - centre_(t-1)| in normalised units, t = 3..T;   hit_t: 75% of the box lies in window t
+
+A model that looks with a purpose moves (saccades), sees new things (few repeated looks) and finds the evidence (hits);
+one that has collapsed onto a constant window shows a single spot in the density maps, and no spread of s, tx, ty. The
+report looks for the same in logged outputs and example pictures (Supeene & Wang, sections 4.2 and 5.2.1, fig. 3).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure, SubFigure
+from torch import Tensor
+
+from glimpsenet import geometry
+from glimpsenet.data.sample import Batch
+from glimpsenet.errors import UserError
+from glimpsenet.files import write_json
+from glimpsenet.inspection.figures import draw_window, save_figure, show_image, step_color
+from glimpsenet.models.glimpsenet import GlimpseNet
+from glimpsenet.models.policies import Policy
+
+REPEATED_IOU = 0.5
+"""Two windows that overlap more than this show the same."""
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+EXAMPLES = 6
+"""Images kept to show, of the right ones and of the wrong ones."""
+CHUNK = 4096
+"""Images whose windows are compared at once."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image to show, 0..1, with its windows."""
+
+    image: Float[Tensor, "channel size size"]
+    affine: Float[Tensor, "step 3"]
+    label: int
+    predicted: int
+
+
+@dataclass(frozen=True)
+class DatasetScanpaths:
+    """All windows of all images; step 1, the first look, is the whole image."""
+
+    affine: Float[Tensor, "image step 3"]
+    correct: Bool[Tensor, "image"]
+    boxes: Float[Tensor, "image 4"]
+    """Where the evidence is, in pixels; NaN if unknown."""
+    labels: Int[Tensor, "image"]
+    predicted: Int[Tensor, "image"]
+    image_size: int
+    classes: list[str]
+    right: list[Example]
+    """A random few."""
+    wrong: list[Example]
+
+    @property
+    def num_steps(self) -> int:
+        """T."""
+        return self.affine.shape[1]
+
+    @property
+    def saccades(self) -> Float[Tensor, "image move"]:
+        """Distance between the centres of windows t-1 and t, t = 3..T."""
+        return self.affine[:, 1:, 1:].diff(dim=1).norm(dim=-1)
+
+    @property
+    def coverage(self) -> Float[Tensor, "image"]:
+        """Share of the image's area in the union of windows 2..T."""
+        return torch.cat([union_share(part) for part in self.affine[:, 1:].split(CHUNK)])
+
+    @property
+    def repeated(self) -> Bool[Tensor, "image move"]:
+        """Whether window t, t = 3..T, repeats an earlier one."""
+        return torch.cat([repeats(part) for part in self.affine[:, 1:].split(CHUNK)])
+
+    @property
+    def hit_rate(self) -> list[float] | None:
+        """Per step, of the images whose box is known; 0 for the first look, which reads nothing. None without boxes."""
+        known = self.boxes.isfinite().all(1)
+        if not known.any():
+            return None
+        share = geometry.covered_share(self.affine[known], self.boxes[known, None], self.image_size)
+        return [0.0, *(share >= geometry.HIT_SHARE)[:, 1:].double().mean(0).tolist()]
+
+    def density(self, step: int, cells: int = 80) -> Float[Tensor, "cells cells"]:
+        """Share of the images whose window of ``step`` covers each cell of a grid over the image, row y, column x."""
+        scale, tx, ty = self.affine[:, step - 1].unbind(-1)
+        centres = (torch.arange(cells) + 0.5) * (2 / cells) - 1
+        in_x, in_y = (((centres - place[:, None]).abs() <= scale[:, None]).float() for place in (tx, ty))
+        return in_y.T @ in_x / len(scale)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers: lists have one entry a step from ``first_step`` on, shares are in 0..1."""
+        repeated = self.repeated.double()
+        moves = self.num_steps > 2
+        return {
+            "num_images": len(self.affine),
+            "num_glimpses": self.num_steps,
+            "accuracy": float(self.correct.double().mean()),
+            "windows": {
+                "first_step": 2,
+                **{
+                    name: [_distribution(self.affine[:, step, column]) for step in range(1, self.num_steps)]
+                    for column, name in enumerate(("s", "tx", "ty"))
+                },
+            },
+            "saccade": {
+                "first_step": 3,
+                "distance": [_distribution(self.saccades[:, move]) for move in range(self.num_steps - 2)],
+            },
+            "coverage": _distribution(self.coverage),
+            "repeated": {
+                "first_step": 3,
+                "share": float(repeated.mean()) if moves else None,
+                "per_step": repeated.mean(0).tolist(),
+            },
+            "hit_rate": None if self.hit_rate is None else {"first_step": 1, "per_step": self.hit_rate},
+        }
+
+    def plot(self) -> Figure:
+        """What share of the windows covers each place, step by step, and histograms of s, tx and ty."""
+        windows = self.num_steps - 1
+        figure = Figure(figsize=(max(9.6, 2.9 * windows + 1.0), 6.4), layout="constrained")
+        above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.25, 1])[:, 0]
+        _plot_density(above, self)
+        for column, (name, axes) in enumerate(zip(("s", "tx", "ty"), below.subplots(1, 3), strict=True)):
+            _plot_histogram(axes, self, column, name)
+        return figure
+
+    def plot_examples(self) -> Figure:
+        """Images with their windows: right answers on the left half, wrong ones on the right."""
+        figure = Figure(figsize=(12.6, 4.9), layout="constrained")
+        halves = figure.subfigures(1, 2, squeeze=False, wspace=0.04)[0]
+        for half, title, examples in zip(halves, ("right", "wrong"), (self.right, self.wrong), strict=True):
+            number = int((self.correct == (title == "right")).sum())
+            half.suptitle(f"{title}: {number} of {len(self.correct)} images", fontsize=11, fontweight="bold")
+            cells = half.subplots(2, 3).flat
+            for axes, example in zip(cells, examples, strict=False):
+                self._plot_example(axes, example)
+            for axes in cells:  # those left over
+                axes.axis("off")
+        return figure
+
+    def _plot_example(self, axes: Axes, example: Example) -> None:
+        show_image(axes, example.image)
+        for step in range(2, self.num_steps + 1):
+            draw_window(axes, example.affine[step - 1], self.image_size, step)
+        said, true = self.classes[example.predicted], self.classes[example.label]
+        axes.set_title(said[:30] if said == true else f"{said[:18]}, not {true[:18]}", fontsize=9)
+
+    def save(self, file: Path) -> None:
+        """Write the numbers where the suffix is .json, else the picture."""
+        if file.suffix == ".json":
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(file, self.to_dict())
+        else:
+            save_figure(self.plot(), file)
+
+
+def scan_dataset(
+    model: GlimpseNet,
+    batches: Iterable[Batch],
+    *,
+    image_size: int,
+    policy: Policy | None = None,
+    classes: list[str] | None = None,
+    skip_bad: bool = False,
+) -> DatasetScanpaths:
+    """Let a model look at a data set, on its device.
+
+    Args:
+        model: put into evaluation mode.
+        batches: from a loader; images not normalised.
+        image_size: side of the images in pixels.
+        policy: looks in place of the model's own.
+        classes: names of the classes; their numbers if None.
+        skip_bad: leave unreadable images out instead of stopping.
+
+    Raises:
+        UserError: for an unreadable image, named, without ``skip_bad``; if there is no image.
+        ValueError: for a model that takes the first look only.
+    """
+    if model.num_glimpses == 1:
+        raise ValueError("the model takes the first look only: there are no windows to look at")
+    device = model.classifier.weight.device
+    examples = _ExamplePicker()
+    parts: list[tuple[Tensor, ...]] = []
+    model.eval()
+    for batch in batches:
+        if batch.problems and not skip_bad:
+            raise UserError(f"{batch.problems[0]}; remove the file or pass --skip-bad")
+        if len(batch.images):
+            with torch.no_grad():
+                output = model(model.normalization(batch.images.to(device)), policy=policy)
+            affine, predicted = output.affine.float().cpu(), output.logits[:, -1].argmax(-1).cpu()
+            parts.append((affine, batch.boxes.float().cpu(), batch.labels.cpu(), predicted))
+            examples.add(batch, affine, predicted)
+    if not parts:
+        raise UserError("nothing to look at: there is no readable image")
+    affine, boxes, labels, predicted = (torch.cat(column) for column in zip(*parts, strict=True))
+    names = [str(index) for index in range(model.num_classes)] if classes is None else classes
+    kept = examples.kept
+    return DatasetScanpaths(
+        affine, predicted == labels, boxes, labels, predicted, image_size, names, kept(True), kept(False)
+    )
+
+
+class _ExamplePicker:
+    """Keeps a random few of the right and of the wrong images, the same ones every time, while batches go by."""
+
+    def __init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(0)
+        self.best: dict[bool, list[tuple[float, Example]]] = {True: [], False: []}
+
+    def add(self, batch: Batch, affine: Tensor, predicted: Tensor) -> None:
+        """Every image draws a number; those with the smallest stay."""
+        draws = torch.rand(len(predicted), generator=self.generator)
+        labels = batch.labels.cpu()
+        for right, best in self.best.items():
+            candidates = ((predicted == labels) == right).nonzero()[:, 0]
+            for row in candidates[draws[candidates].argsort()[:EXAMPLES]].tolist():
+                image = batch.images[row].cpu()
+                shown = image.float() / 255 if image.dtype == torch.uint8 else image.clone()
+                best.append((float(draws[row]), Example(shown, affine[row], int(labels[row]), int(predicted[row]))))
+            best.sort(key=lambda entry: entry[0])
+            del best[EXAMPLES:]
+
+    def kept(self, right: bool) -> list[Example]:
+        """At most ``EXAMPLES``."""
+        return [example for _, example in self.best[right]]
+
+
+def union_share(windows: Float[Tensor, "image window 3"]) -> Float[Tensor, "image"]:
+    """Share of each image's area in the union of its windows; exact.
+
+    The windows' edges cut the image into cells that are each covered as a whole or not at all.
+    """
+    scale, centre = windows[..., :1], windows[..., 1:]
+    low, high = (centre - scale).clamp(-1, 1), (centre + scale).clamp(-1, 1)
+    edges = torch.cat([low, high], 1).sort(1).values
+    middle, length = (edges[:, 1:] + edges[:, :-1]) / 2, edges.diff(dim=1)
+    inside = (middle[:, None] > low[:, :, None]) & (middle[:, None] < high[:, :, None])
+    covered = (inside[..., None, :, 0] & inside[..., :, None, 1]).any(1)
+    return (covered * length[:, None, :, 0] * length[:, :, None, 1]).sum((1, 2)) / 4
+
+
+def repeats(windows: Float[Tensor, "image window 3"]) -> Bool[Tensor, "image move"]:
+    """Whether each window but the first of every image overlaps an earlier one with an IoU above 0.5."""
+    low, high = windows[..., 1:] - windows[..., :1], windows[..., 1:] + windows[..., :1]
+    sides = torch.minimum(high[:, :, None], high[:, None]) - torch.maximum(low[:, :, None], low[:, None])
+    shared = sides.clamp(min=0).prod(-1)
+    area = (2 * windows[..., 0]).square()
+    overlap = shared / (area[:, :, None] + area[:, None] - shared)
+    return (overlap.tril(-1) > REPEATED_IOU).any(2)[:, 1:]
+
+
+def _distribution(values: Float[Tensor, "image"]) -> dict[str, Any]:
+    """Mean, standard deviation (over the images themselves) and quantiles."""
+    numbers = values.double().numpy()
+    return {
+        "mean": float(numbers.mean()),
+        "std": float(numbers.std()),
+        "quantiles": {f"{level:g}": float(np.quantile(numbers, level)) for level in QUANTILES},
+    }
+
+
+def _plot_density(figure: SubFigure, paths: DatasetScanpaths) -> None:
+    """A heat map a step, all on one scale of colours."""
+    steps = range(2, paths.num_steps + 1)
+    maps = [paths.density(step) for step in steps]
+    colors = Normalize(0, max(float(density.max()) for density in maps))
+    panels = figure.subplots(1, len(maps), squeeze=False)[0]
+    size = paths.image_size
+    for step, density, axes in zip(steps, maps, panels, strict=True):
+        axes.imshow(density.numpy(), cmap="viridis", norm=colors, extent=(0, size, size, 0))
+        hits = "" if paths.hit_rate is None else f" · hit rate {paths.hit_rate[step - 1]:.2f}"
+        axes.set_title(f"step {step}{hits}", fontsize=9)
+        axes.set_xlabel("x (pixels)", fontsize=8)
+        axes.tick_params(labelsize=8)
+        for spine in axes.spines.values():
+            spine.set_edgecolor(step_color(step))
+            spine.set_linewidth(2.5)
+    panels[0].set_ylabel("y (pixels)", fontsize=8)
+    bar = figure.colorbar(panels[0].images[0], ax=list(panels), shrink=0.8)
+    bar.set_label("share of images whose\nwindow covers the place", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    repeated = f" · repeated looks {float(paths.repeated.double().mean()):.0%}" if paths.num_steps > 2 else ""
+    figure.suptitle(
+        f"{len(paths.affine)} images · windows cover {float(paths.coverage.mean()):.0%} of an image{repeated}",
+        fontsize=10,
+    )
+
+
+def _plot_histogram(axes: Axes, paths: DatasetScanpaths, column: int, name: str) -> None:
+    values = paths.affine[:, 1:, column]
+    low, high = (float(values.min()), float(values.max())) if name == "s" else (-1.0, 1.0)
+    bins = np.linspace(low - 1e-3, high + 1e-3, 26).tolist()
+    for step in range(2, paths.num_steps + 1):
+        axes.hist(
+            values[:, step - 2].numpy(),
+            bins,
+            weights=np.full(len(values), 1 / len(values)),
+            histtype="step",
+            linewidth=1.6,
+            color=step_color(step),
+            label=f"step {step}",
+        )
+    meaning = {"s": "half side", "tx": "centre, x", "ty": "centre, y"}[name]
+    axes.set_xlabel(f"{name} ({meaning}; normalised)", fontsize=8)
+    axes.set_ylabel("share of images", fontsize=8)
+    axes.tick_params(labelsize=8)
+    if name == "ty":
+        axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)

@@ -1,0 +1,50 @@
+"""Injection: windows chosen by a person, as text, checked (Supeene & Wang, 4.2).
+
+    2=0.3,-0.5,0.1     step 2 looks at s = 0.3, tx = -0.5, ty = 0.1
+
+Later steps react to what the injected window shows.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from glimpsenet import geometry
+from glimpsenet.errors import SettingError
+
+Windows = dict[int, tuple[float, float, float]]
+"""Step (1 is the first look) -> (s, tx, ty)."""
+
+
+def parse_windows(texts: Sequence[str], num_steps: int, *, allow_outside: bool = False) -> Windows:
+    """``STEP=s,tx,ty`` texts -> windows.
+
+    Args:
+        texts: one a step.
+        num_steps: T of the model.
+        allow_outside: accept windows that leave the image.
+
+    Raises:
+        SettingError: naming the text and what is wrong with it.
+    """
+    windows: Windows = {}
+    for text in texts:
+        try:
+            step_text, _, numbers = text.partition("=")
+            step = int(step_text)
+            s, tx, ty = (float(number) for number in numbers.split(","))
+        except ValueError:
+            raise SettingError(f"cannot read the window '{text}': write STEP=s,tx,ty, say 2=0.3,-0.5,0.1") from None
+        if not 1 <= step <= num_steps:
+            raise SettingError(f"'{text}': there is no step {step}: the model takes {num_steps}, the first look is 1")
+        if step in windows:
+            raise SettingError(f"'{text}': step {step} is set already")
+        if s <= 0 or not all(map(math.isfinite, (s, tx, ty))):
+            raise SettingError(f"'{text}': a window needs a scale above 0 and finite numbers")
+        if not allow_outside and not bool(geometry.lies_inside(torch.tensor([s, tx, ty]))):
+            raise SettingError(
+                f"'{text}' leaves the image: |tx| and |ty| must be at most 1 - s = {1 - s:.3g}; or pass --allow-outside"
+            )
+        windows[step] = (s, tx, ty)
+    return windows

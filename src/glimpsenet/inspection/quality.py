@@ -1,0 +1,301 @@
+"""Gradient quality: numbers, over many images, for how well a window's gradient tells where to look.
+
+    wanted sign        share of sweeps whose line of best fit slopes upward; half is chance
+    R^2                median share of the gradient's variance that this line explains
+    cosine             mean of <g, dM/dp> / (|g| |dM/dp|), M the loss averaged over windows of 10% of the range
+    signal to noise    median of max(var g - noise, 0) / noise,   noise = mean (g[i+1] - g[i])^2 / 2
+
+g is the gradient along a sweep of p = s, tx or ty; one sweep an image. Where Supeene & Wang (section 5.2.3, figs. 4-6)
+judge single sweeps by eye, these compare runs and glimpse generators. Each number comes with its 95% percentile
+bootstrap interval over images (Efron 1979); one without width says that the images agree, not that the number is
+certain. The noise is estimated from successive differences (von Neumann et al. 1941).
+"""
+
+import copy
+import csv
+import dataclasses
+import io
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
+from torch import Tensor
+
+from glimpsenet.files import write_aside, write_json
+from glimpsenet.inspection.figures import PALETTE, save_figure
+from glimpsenet.inspection.gradients import WindowLoss, check_step, last_loss, observe
+from glimpsenet.inspection.sweep import PARAMETERS, NoRoomError, Parameter, Sweep, sweep
+from glimpsenet.models.glimpse import GlimpseGenerator
+from glimpsenet.models.glimpsenet import GlimpseNet
+from glimpsenet.models.policies import Policy, ScaleRange
+
+RESAMPLES = 2000
+"""Bootstrap samples an interval is made of."""
+SMOOTHING = 0.1
+"""Share of the range over which the loss is averaged."""
+FEWEST_POINTS = 20
+"""A tenth of fewer points would not hold three."""
+
+
+class SweepQuality(NamedTuple):
+    """What one sweep is worth."""
+
+    wanted_sign: float
+    r_squared: float
+    cosine: float
+    signal_to_noise: float
+
+
+class Measure(NamedTuple):
+    """How one of them is summed up over images, and drawn."""
+
+    title: str
+    summary: Callable[..., Any]
+    """numpy's mean or median."""
+    worthless: float
+    """What a gradient that says nothing has."""
+
+
+MEASURES = {
+    "wanted_sign": Measure("share with the wanted sign", np.mean, 0.5),
+    "r_squared": Measure("median R²", np.median, 0.0),
+    "cosine": Measure("mean cosine to the smoothed slope", np.mean, 0.0),
+    "signal_to_noise": Measure("median signal-to-noise ratio", np.median, 0.0),
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95% confidence interval; NaN where no image had room."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return "-" if math.isnan(self.value) else f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+@dataclass(frozen=True)
+class ParameterQuality:
+    """Gradient quality of one parameter."""
+
+    parameter: Parameter
+    num_sweeps: int
+    num_left_out: int
+    """Images whose window left no room to sweep."""
+    wanted_sign: Estimate
+    r_squared: Estimate
+    cosine: Estimate
+    signal_to_noise: Estimate
+
+    @property
+    def estimates(self) -> dict[str, Estimate]:
+        """By the names of ``MEASURES``."""
+        return {name: getattr(self, name) for name in MEASURES}
+
+
+@dataclass(frozen=True)
+class GradientQuality:
+    """Gradient quality of the window of one step, over many images."""
+
+    step: int
+    points: int
+    num_images: int
+    s: ParameterQuality
+    tx: ParameterQuality
+    ty: ParameterQuality
+
+    @property
+    def parameters(self) -> list[ParameterQuality]:
+        """Of s, tx and ty."""
+        return [self.s, self.tx, self.ty]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; None for what is not known."""
+        return _plain(dataclasses.asdict(self))
+
+    def to_csv(self) -> str:
+        """A row a parameter: parameter, step, num_sweeps, num_left_out, then each measure, its low and high end."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        ends = [f"{name}{end}" for name in MEASURES for end in ("", "_low", "_high")]
+        writer.writerow(["parameter", "step", "num_sweeps", "num_left_out", *ends])
+        for quality in self.parameters:
+            numbers = [number for estimate in quality.estimates.values() for number in dataclasses.astuple(estimate)]
+            cells = ["" if math.isnan(number) else f"{number:.6g}" for number in numbers]
+            writer.writerow([quality.parameter, self.step, quality.num_sweeps, quality.num_left_out, *cells])
+        return text.getvalue()
+
+    def plot(self) -> Figure:
+        """Each measure by parameter, with intervals."""
+        return compare_qualities({f"step {self.step}": self})
+
+    def save(self, file: Path) -> None:
+        """Write the numbers where the suffix is .json or .csv, else the picture."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix == ".json":
+            write_json(file, self.to_dict())
+        elif file.suffix == ".csv":
+            with write_aside(file) as aside:
+                aside.write_text(self.to_csv())
+        else:
+            save_figure(self.plot(), file)
+
+
+def gradient_quality(
+    model: GlimpseNet,
+    samples: Sequence[tuple[Tensor, int | None]],
+    *,
+    step: int = 2,
+    points: int = 100,
+    scale_range: ScaleRange,
+    loss: WindowLoss = last_loss,
+    policy: Policy | None = None,
+    seed: int = 0,
+) -> GradientQuality:
+    """Sweep s, tx and ty of one window over many images and sum up what the gradients are worth.
+
+    Args:
+        model: put into evaluation mode; it may be frozen.
+        samples: images (``[channel, size, size]``, uint8 or 0..1, not normalised) with labels; None: the predicted one.
+        step: whose window.
+        points: of each sweep.
+        scale_range: of the model's windows.
+        loss: of which the derivative is taken.
+        policy: looks in place of the model's own; it need not be differentiable.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: without samples, with fewer than 20 points, for a step or a class that the model does not have.
+    """
+    if not samples:
+        raise ValueError("gradient quality is measured over images, and there is none")
+    if points < FEWEST_POINTS:
+        raise ValueError(f"gradient quality needs {FEWEST_POINTS} points a sweep or more, got {points}")
+    measured: dict[Parameter, list[SweepQuality]] = {parameter: [] for parameter in PARAMETERS}
+    for image, label in samples:
+        scene = observe(model, image.to(model.classifier.weight.device), label, policy=policy)
+        check_step(scene, step)
+        for parameter in PARAMETERS:
+            try:
+                result = sweep(scene, parameter, step=step, points=points, scale_range=scale_range, loss=loss)
+            except NoRoomError:
+                continue
+            measured[parameter].append(measure(result))
+    s, tx, ty = (summarize(parameter, measured[parameter], len(samples), seed) for parameter in PARAMETERS)
+    return GradientQuality(step, points, len(samples), s, tx, ty)
+
+
+def measure(result: Sweep) -> SweepQuality:
+    """What one sweep of evenly spaced points is worth."""
+    gradient = result.gradient.double().numpy()
+    return SweepQuality(
+        wanted_sign=float(result.has_wanted_sign),
+        r_squared=result.r_squared,
+        cosine=_cosine_to_smoothed_slope(result.values.double().numpy(), result.loss.double().numpy(), gradient),
+        signal_to_noise=_signal_to_noise(gradient),
+    )
+
+
+def _cosine_to_smoothed_slope(
+    values: Float[np.ndarray, "point"], loss: Float[np.ndarray, "point"], gradient: Float[np.ndarray, "point"]
+) -> float:
+    """Over the points whose averaging window lies within the sweep; 0 where either vector is zero."""
+    half = max(1, round(SMOOTHING / 2 * (len(loss) - 1)))
+    smoothed = np.convolve(loss, np.full(2 * half + 1, 1 / (2 * half + 1)), mode="valid")
+    inner = slice(half, len(loss) - half)
+    slope, gradient = np.gradient(smoothed, values[inner], edge_order=2), gradient[inner]
+    lengths = float(np.linalg.norm(slope) * np.linalg.norm(gradient))
+    return float(slope @ gradient) / lengths if lengths > 0 else 0.0
+
+
+def _signal_to_noise(gradient: Float[np.ndarray, "point"]) -> float:
+    """0 for a constant gradient."""
+    noise = float(np.square(np.diff(gradient)).mean()) / 2
+    return max(float(gradient.var(ddof=1)) - noise, 0.0) / noise if noise > 0 else 0.0
+
+
+def summarize(
+    parameter: Parameter, measured: Sequence[SweepQuality], num_images: int, seed: int = 0
+) -> ParameterQuality:
+    """Sum up over the images of ``num_images`` that had room, with bootstrap intervals."""
+    numbers = np.array(measured, dtype=float).reshape(-1, len(MEASURES))
+    rng = np.random.default_rng([seed, PARAMETERS.index(parameter)])
+    draws = rng.integers(max(len(numbers), 1), size=(RESAMPLES, len(numbers)))
+    estimates = {
+        name: _estimate(numbers[:, column], draws, measure.summary)
+        for column, (name, measure) in enumerate(MEASURES.items())
+    }
+    return ParameterQuality(parameter, len(numbers), num_images - len(numbers), **estimates)
+
+
+def _estimate(numbers: Float[np.ndarray, "sweep"], draws: np.ndarray, summary: Callable[..., Any]) -> Estimate:
+    """``summary`` of the numbers, and between what 95% of its resamples lie."""
+    if len(numbers) == 0:
+        return Estimate(math.nan, math.nan, math.nan)
+    low, high = np.quantile(summary(numbers[draws], axis=1), [0.025, 0.975])
+    return Estimate(float(summary(numbers)), float(low), float(high))
+
+
+def with_generator(model: GlimpseNet, generator: GlimpseGenerator) -> GlimpseNet:
+    """The same model, every part shared, seeing through another glimpse generator; ``model`` stays as it is.
+
+    Raises:
+        ValueError: if the generator's glimpses are of another size than the model's.
+    """
+    if generator.glimpse_size != model.generator.glimpse_size:
+        raise ValueError(
+            f"the model sees glimpses of {model.generator.glimpse_size} pixels, the generator makes "
+            f"{generator.glimpse_size}"
+        )
+    twin = copy.copy(model)
+    twin._modules = {**model._modules, "generator": generator.to(model.classifier.weight.device)}
+    return twin
+
+
+def compare_qualities(named: dict[str, GradientQuality]) -> Figure:
+    """A panel a measure, a colour a run: the number by parameter with its interval; dashed: a worthless gradient's."""
+    figure = Figure(figsize=(3.1 * len(MEASURES), 3.5), layout="constrained")
+    for axes, (name, (title, _, worthless)) in zip(figure.subplots(1, len(MEASURES)), MEASURES.items(), strict=True):
+        axes.axhline(worthless, color="gray", linestyle="--", linewidth=0.8)
+        for place, (run, quality) in enumerate(named.items()):
+            shift = 0.6 * ((place + 0.5) / len(named) - 0.5)
+            for column, estimate in enumerate(part.estimates[name] for part in quality.parameters):
+                color = PALETTE[place % len(PALETTE)]
+                axes.plot([column + shift] * 2, [estimate.low, estimate.high], color=color, linewidth=2)
+                axes.plot(column + shift, estimate.value, "osD^v"[place % 5], color=color, label="" if column else run)
+        axes.set_xticks(range(len(PARAMETERS)), PARAMETERS)
+        axes.set_xlim(-0.5, len(PARAMETERS) - 0.5)
+        axes.set_title(title, fontsize=9)
+        axes.grid(axis="y", alpha=0.3)
+        if name == "signal_to_noise":
+            axes.set_yscale("symlog", linthresh=1)
+            axes.yaxis.set_major_locator(FixedLocator([0, 0.5, *(d * 10**k for k in range(6) for d in (1, 2, 5))]))
+            axes.yaxis.set_major_formatter("{x:g}")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=9, frameon=False)
+    figure.supxlabel("parameter of the window", fontsize=9)
+    return figure
+
+
+def format_table(named: dict[str, GradientQuality]) -> list[list[str]]:
+    """A row a run and parameter, the header first: run, parameter, images (left out), each number with interval."""
+    rows = [["run", "parameter", "images", *(measure.title for measure in MEASURES.values())]]
+    for run, quality in named.items():
+        for part in quality.parameters:
+            left_out = f" ({part.num_left_out} left out)" if part.num_left_out else ""
+            rows.append([run, part.parameter, f"{part.num_sweeps}{left_out}", *map(str, part.estimates.values())])
+    return rows
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,221 @@
+"""The localization network over training, as ``localization.csv`` tells it (see ``training/statistics.py``).
+
+    without gradient re-scaling the weights explode;   with the auxiliary loss s settles on one large value
+
+is what the report sees in these curves (Supeene & Wang, sections 4.2 and 5.2.1). One run shows every tensor and step;
+of several runs, one colour each, the largest tensor and the mean over steps.
+"""
+
+import csv
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from glimpsenet.errors import UserError
+from glimpsenet.inspection.figures import PALETTE, save_figure, step_color
+from glimpsenet.runs import LOCALIZATION, LOCALIZATION_COLUMNS
+
+OUTPUTS = {"s": "s (window's half side)", "tx": "tx (centre, x)", "ty": "ty (centre, y)"}
+
+
+@dataclass(frozen=True)
+class Series:
+    """One tensor over training."""
+
+    step: Float[np.ndarray, "point"]
+    min: Float[np.ndarray, "point"]
+    max: Float[np.ndarray, "point"]
+    mean: Float[np.ndarray, "point"]
+    std: Float[np.ndarray, "point"]
+
+    @property
+    def largest(self) -> Float[np.ndarray, "point"]:
+        """The largest absolute value."""
+        return np.maximum(np.abs(self.min), np.abs(self.max))
+
+
+Tensors = Mapping[str, Series]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """A run's series by kind (weight, gradient, gradient_before_rescaling, output) and name."""
+
+    series: Mapping[str, Tensors]
+
+    def of(self, kind: str) -> Tensors:
+        """All series of a kind; none if the run has none."""
+        return self.series.get(kind, {})
+
+    def outputs(self, name: str) -> dict[int, Series]:
+        """step -> s, tx or ty."""
+        parts = ((key.rsplit("_", 1), series) for key, series in self.of("output").items())
+        return {int(step): series for (parameter, step), series in parts if parameter == name}
+
+    def plot(self) -> Figure:
+        """Weights, gradients and outputs over time."""
+        figure, axes = _panels()
+        for panel, kind in _TENSOR_PANELS.items():
+            for place, (tensor, series) in enumerate(self.of(kind).items()):
+                _draw_magnitude(axes[panel], series.step, _magnitude(panel, series), _color(place), tensor)
+        for name in OUTPUTS:
+            for step, series in self.outputs(name).items():
+                band = (series.min, series.max, series.mean)
+                _draw_band(axes[name], series.step, *band, step_color(step), f"step {step}")
+        axes["ty"].legend(fontsize=8)
+        return _finish(figure, axes)
+
+    def save(self, file: Path) -> None:
+        """Write the picture."""
+        save_figure(self.plot(), file)
+
+
+def plot_statistics(runs: Mapping[str, Statistics]) -> Figure:
+    """Runs over each other, a colour each: the largest of a kind's tensors, and outputs over all steps.
+
+    Args:
+        runs: name in the legend -> its statistics.
+    """
+    figure, axes = _panels()
+    for place, (run, statistics) in enumerate(runs.items()):
+        for panel, kind in _TENSOR_PANELS.items():
+            if tensors := list(statistics.of(kind).values()):
+                largest = _together(np.max, [_magnitude(panel, series) for series in tensors])
+                _draw_magnitude(axes[panel], tensors[0].step[: len(largest)], largest, _color(place), run)
+        for name in OUTPUTS:
+            if steps := list(statistics.outputs(name).values()):
+                low = _together(np.min, [series.min for series in steps])
+                high = _together(np.max, [series.max for series in steps])
+                mean = _together(np.mean, [series.mean for series in steps])
+                _draw_band(axes[name], steps[0].step[: len(low)], low, high, mean, _color(place), run)
+    return _finish(figure, axes)
+
+
+def read_statistics(run: Path) -> Statistics:
+    """The statistics that a run wrote while it trained.
+
+    Raises:
+        UserError: if the run wrote none (and which setting makes them), or the file is damaged (and which row).
+    """
+    file = run / LOCALIZATION
+    if not run.is_dir():
+        raise UserError(f"no such run folder: {run}")
+    if not file.is_file():
+        raise UserError(
+            f"{run} has no {LOCALIZATION}: training writes it, unless told --no-log-localization-statistics"
+        )
+    with open(file, newline="", encoding="utf-8", errors="replace") as stream:
+        rows = _read_rows(stream, file)
+    if not rows:
+        raise UserError(f"{file} has no rows yet: the run has not come to the first step that is logged")
+    return Statistics({kind: {name: _series(points) for name, points in of.items()} for kind, of in rows.items()})
+
+
+def _read_rows(stream: TextIO, file: Path) -> dict[str, dict[str, list[list[float]]]]:
+    """kind -> name -> rows of numbers."""
+    rows: dict[str, dict[str, list[list[float]]]] = {}
+    reader = csv.reader(stream)
+    header = next(reader, [])
+    if tuple(header) != LOCALIZATION_COLUMNS:
+        raise UserError(f"{file} is damaged: row 1 is not {','.join(LOCALIZATION_COLUMNS)}")
+    for number, row in enumerate(reader, 2):
+        try:
+            step, kind, name, *values = row
+            numbers = [float(int(step)), *map(float, values)]
+            if len(row) != len(LOCALIZATION_COLUMNS):
+                raise ValueError
+            if kind == "output" and not re.fullmatch(r"(s|tx|ty)_\d+", name):
+                raise ValueError
+        except ValueError as error:
+            raise UserError(f"{file} is damaged: row {number} is {','.join(row)[:80]!r}") from error
+        rows.setdefault(kind, {}).setdefault(name, []).append(numbers)
+    return rows
+
+
+def _series(points: list[list[float]]) -> Series:
+    return Series(*np.array(points, dtype=np.float64).T)
+
+
+# ---- drawing -------------------------------------------------------------------------------------------------------
+
+_TENSOR_PANELS = {
+    "weight_std": "weight",
+    "weight_largest": "weight",
+    "gradient_before": "gradient_before_rescaling",
+    "gradient_after": "gradient",
+}
+_TITLES = {
+    "weight_std": "weights: standard deviation",
+    "weight_largest": "weights: largest absolute value",
+    "gradient_before": "gradients before re-scaling: largest absolute value",
+    "gradient_after": "gradients after re-scaling: largest absolute value",
+    **OUTPUTS,
+}
+
+
+def _panels() -> tuple[Figure, dict[str, Axes]]:
+    figure = Figure(figsize=(10.5, 8.6), layout="constrained")
+    grid = figure.add_gridspec(3, 6)
+    axes: dict[str, Axes] = {}
+    for place, name in enumerate(_TENSOR_PANELS):
+        column = 3 * (place % 2)
+        axes[name] = figure.add_subplot(grid[place // 2, column : column + 3])
+    for place, name in enumerate(OUTPUTS):
+        axes[name] = figure.add_subplot(grid[2, 2 * place : 2 * place + 2])
+    axes["gradient_after"].sharey(axes["gradient_before"])
+    axes["ty"].sharey(axes["tx"])
+    return figure, axes
+
+
+def _magnitude(panel: str, series: Series) -> Float[np.ndarray, "point"]:
+    return series.std if panel == "weight_std" else series.largest
+
+
+def _together(reduce: Callable[..., np.ndarray], curves: Sequence[np.ndarray]) -> Float[np.ndarray, "point"]:
+    """Over curves of one run, of which some may lack the newest point while it trains."""
+    shortest = min(map(len, curves))
+    return reduce([curve[:shortest] for curve in curves], axis=0)
+
+
+def _draw_magnitude(axes: Axes, step: np.ndarray, value: np.ndarray, color: str, label: str) -> None:
+    axes.plot(step, np.where(np.isfinite(value), value, np.nan), color=color, linewidth=1.4, label=label)
+
+
+def _draw_band(
+    axes: Axes, step: np.ndarray, low: np.ndarray, high: np.ndarray, mean: np.ndarray, color: str, label: str
+) -> None:
+    axes.fill_between(step, low, high, color=color, alpha=0.15, linewidth=0)
+    axes.plot(step, mean, color=color, linewidth=1.6, label=label)
+
+
+def _finish(figure: Figure, axes: Mapping[str, Axes]) -> Figure:
+    """Titles, scales, and one legend for all panels."""
+    for name, panel in axes.items():
+        panel.set_title(_TITLES[name], fontsize=9)
+        panel.set_xlabel("training step", fontsize=8)
+        panel.tick_params(labelsize=8)
+        panel.grid(alpha=0.3)
+        if not panel.has_data():
+            panel.text(0.5, 0.5, "none", transform=panel.transAxes, ha="center", color="gray")
+        elif name.startswith("gradient"):
+            panel.set_yscale("log", nonpositive="mask")
+        elif name.startswith("weight"):
+            panel.set_ylim(0, 1.08 * float(panel.dataLim.ymax) or 1)
+    axes["s"].set_ylabel("mean; band: smallest to largest", fontsize=8)
+    handles, labels = next(iter(axes.values())).get_legend_handles_labels()
+    if not handles and axes["ty"].get_legend() is None:
+        handles, labels = axes["ty"].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside upper center", ncols=6, fontsize=8)
+    return figure
+
+
+def _color(place: int) -> str:
+    return PALETTE[place % len(PALETTE)]

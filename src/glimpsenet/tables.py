@@ -1,0 +1,21 @@
+"""Tables on the terminal."""
+
+import sys
+
+
+def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table: the first column left, numbers right; not folded into a file or pipe."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
+    for place, column in enumerate(columns):
+        table.add_column(
+            column, justify="left" if place == 0 or column == "mostly taken for" else "right", overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    # Into a file or pipe, rows are not folded.
+    Console(width=None if sys.stdout.isatty() else 1000).print(table, highlight=False)
