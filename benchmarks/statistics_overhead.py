@@ -26,9 +26,9 @@ from glimpsenet.data.digits import open_digits
 from glimpsenet.data.loading import FreshStream, create_loader
 from glimpsenet.models.build import build_model
 from glimpsenet.recipes import digits
-from glimpsenet.runs import arrange_for_speed
+from glimpsenet.runs import LOCALIZATION, arrange_for_speed
 from glimpsenet.training.logs import quiet_libraries
-from glimpsenet.training.statistics import LOCALIZATION, LocalizationStatistics
+from glimpsenet.training.statistics import LocalizationStatistics
 from glimpsenet.training.task import GlimpseTask
 
 WARMUP = 5
