@@ -522,11 +522,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print(f"glimpsenet: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2 if isinstance(error, SettingError) else 1)
-    except OSError as error:
-        if debug:
-            raise
-        print(f"glimpsenet: error: {' '.join(str(error).split())}", file=sys.stderr)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (head).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
     except KeyboardInterrupt:
         print("glimpsenet: interrupted; --resume goes on with a training run", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        way = "" if isinstance(error, OSError) else "; --debug shows where, for a report"
+        print(f"glimpsenet: error: {what}{way}", file=sys.stderr)
+        sys.exit(1)

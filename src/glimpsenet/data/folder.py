@@ -119,13 +119,15 @@ def _list_split(
 ) -> tuple[list[Path], list[int], list[str]]:
     folder = root / split
     if not folder.is_dir():
-        raise UserError(f"no folder {folder}; images go into {split}/CLASS/")
+        raise UserError(f"no folder {folder}; images go into {split}/CLASS/ below --data")
     try:
         found, _ = find_classes(folder)
     except FileNotFoundError as error:
         raise UserError(f"no class folders in {folder}; images go into {split}/CLASS/") from error
     if classes is not None and (strange := sorted(set(found) - set(classes))):
-        raise UserError(f"class '{strange[0]}' is in {folder} but the model or train/ does not know it")
+        raise UserError(
+            f"class '{strange[0]}' is in {folder} but not among the trained ones; remove it, or train with it"
+        )
     classes = classes or found
     labels = {name: index for index, name in enumerate(classes)}
     samples = make_dataset(folder, labels, extensions=EXTENSIONS, allow_empty=True)

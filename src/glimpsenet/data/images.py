@@ -32,7 +32,8 @@ def read_image(file: Path, channels: int = 3) -> Tensor:
             picture = _to_eight_bits(upright).convert("L" if channels == 1 else "RGB")
             return functional.pil_to_tensor(picture)
     except Exception as error:  # decoders raise all kinds; whatever it is, this file is not readable
-        reason = first_line(error).replace(repr(str(file)), "it").replace(str(file), "it")
+        # Pillow repeats the name, which stands here already.
+        reason = first_line(error).replace(repr(str(file)), "the file").replace(str(file), "the file")
         raise UnreadableImageError(f"cannot read image {file}: {reason}") from error
 
 

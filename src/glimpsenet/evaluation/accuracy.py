@@ -53,7 +53,7 @@ def evaluate(
     """
     device = model.classifier.weight.device
     steps = 1 if glimpses == "none" else model.num_glimpses
-    metrics = ScanpathMetrics(steps, len(classes), image_size).to(device)
+    metrics = ScanpathMetrics(steps, len(classes), image_size, sync=False).to(device)
     random = RandomGlimpses(scale_range, seed)
     skipped: list[str] = []
     model.eval()

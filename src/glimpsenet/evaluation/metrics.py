@@ -23,6 +23,7 @@ class ScanpathMetrics(Metric):
         num_steps: T.
         num_classes: number of classes.
         image_size: side of the images in pixels.
+        sync: add up over processes, where there are several; else this process's own.
     """
 
     full_state_update = False
@@ -35,8 +36,8 @@ class ScanpathMetrics(Metric):
     boxes: Tensor
     confusion: Tensor
 
-    def __init__(self, num_steps: int, num_classes: int, image_size: int):
-        super().__init__()
+    def __init__(self, num_steps: int, num_classes: int, image_size: int, *, sync: bool = True):
+        super().__init__(sync_on_compute=sync)
         self.image_size, self.num_classes = image_size, num_classes
         for name in ("correct", "loss", "hits", "found"):
             self.add_state(name, torch.zeros(num_steps, dtype=torch.float64), dist_reduce_fx="sum")

@@ -15,6 +15,7 @@ import timm
 import torch
 import torchvision
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
 
 from glimpsenet import runs
 from glimpsenet.config import Config, DigitsConfig, FolderConfig, to_dict
@@ -58,29 +59,38 @@ def fit(
     """
     if devices < 1 or num_nodes < 1:
         raise SettingError(f"devices and num_nodes must be 1 or more, got {devices} and {num_nodes}")
+    place = choose_device(device)
+    if place.index is not None and devices > 1:
+        raise SettingError(f"--device {device} is one device; pass --device {place.type} for {devices} of them")
     quiet_libraries()
     last = out / runs.CHECKPOINTS / "last.ckpt"
-    resume = _check_folder(config, out, resume) and last.exists()
+    # Of several processes the first one speaks for all; it may have begun to write when the others come here.
+    first = getattr(rank_zero_only, "rank", 0) == 0
+    if first:
+        _check_folder(config, out, resume)
+    resume = resume and last.exists()
     pl.seed_everything(config.seed, verbose=False)
     splits = open_data(config)
     assert splits.train is not None
     description = runs.Description(config, splits.classes, splits.channels)
     model = runs.arrange_for_speed(description.build(initial_weights=not resume))
-    out.mkdir(parents=True, exist_ok=True)
-    runs.write_description(out, description)
+    if first:
+        out.mkdir(parents=True, exist_ok=True)
+        runs.write_description(out, description)
 
     world_size = devices * num_nodes
     total_steps = count_steps(config.training, len(splits.train), world_size)
     done = int(read_checkpoint(last)["global_step"]) if resume else 0
     skip_bad = isinstance(config.data, FolderConfig) and config.data.skip_bad
     task = GlimpseTask(model, config.training, total_steps, config.model.image_size, skip_bad)
-    place = choose_device(device)
     trainer = _create_trainer(config, out, place, devices, num_nodes, total_steps, done)
     if done < total_steps:
         loaders = _create_loaders(config, splits, done, trainer, pin_memory=place.type == "cuda")
         with _interrupts_reach_the_caller():
             trainer.fit(task, *loaders, ckpt_path=last if resume else None, weights_only=True)
-    return _finish(description, out, splits, task, trainer, place)
+    summary = _finish(description, out, splits, task, place) if trainer.is_global_zero else {}
+    trainer.strategy.barrier()
+    return summary
 
 
 @contextlib.contextmanager
@@ -98,8 +108,12 @@ def _interrupts_reach_the_caller() -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)
 
 
-def _check_folder(config: Config, out: Path, resume: bool) -> bool:
-    """Whether there is a run to go on with; refuses to overwrite one."""
+FREE = ("workers", "validations", "log_localization_statistics")
+"""Settings of the training that may change on the way: they do not change what is learned."""
+
+
+def _check_folder(config: Config, out: Path, resume: bool) -> None:
+    """Refuse to overwrite a run, or to go on with another one."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if not resume:
             raise UserError(f"{out} is there already; --resume goes on with it, --out DIR trains elsewhere")
@@ -108,13 +122,11 @@ def _check_folder(config: Config, out: Path, resume: bool) -> bool:
             changed = [
                 f"{name} (it was {before[part][name]}, now {value})"
                 for name, value in (settings.items() if isinstance(settings, dict) else [])
-                if before[part].get(name, value) != value
+                if before[part].get(name, value) != value and name not in FREE
             ]
             if changed or (not isinstance(settings, dict) and before[part] != settings):
                 what = changed[0] if changed else f"{part} (it was {before[part]}, now {settings})"
                 raise UserError(f"cannot resume {out} with another {what}; use the settings it was started with")
-        return True
-    return False
 
 
 def _create_trainer(
@@ -169,37 +181,34 @@ def _finish(
     out: Path,
     splits: Splits,
     task: GlimpseTask,
-    trainer: pl.Trainer,
     device: torch.device,
 ) -> dict[str, Any]:
     """Keep the best model's weights and say how good it is."""
     config = description.config
     checkpoints = out / runs.CHECKPOINTS
-    if trainer.is_global_zero:
-        state = read_checkpoint(checkpoints / "best.ckpt")["state_dict"]
-        last = read_checkpoint(checkpoints / "last.ckpt")
-        task.model.load_state_dict({key.removeprefix("model."): value for key, value in state.items()})
-        runs.save_weights(task.model, out)
-        loader = create_loader(splits.val, InOrder(len(splits.val)), config.training.batch_size)
-        summary = {
-            "metrics": evaluate(
-                task.model.to(device),
-                loader,
-                scale_range=config.model.scale_range,
-                image_size=config.model.image_size,
-                classes=description.classes,
-                skip_bad=task.skip_bad,
-            ),
-            "steps": task.total_steps,
-            "seconds": round(float(last["seconds"]), 1),
-            "skipped_images": sorted(set(last["problems"])),
-            "cost": measure_cost(task.model, config.model.image_size, description.channels),
-            "seed": config.seed,
-            "machine": describe_machine(device),
-        }
-        write_json(out / runs.SUMMARY, summary)
-        return summary
-    return {}
+    state = read_checkpoint(checkpoints / "best.ckpt")["state_dict"]
+    last = read_checkpoint(checkpoints / "last.ckpt")
+    task.model.load_state_dict({key.removeprefix("model."): value for key, value in state.items()})
+    runs.save_weights(task.model, out)
+    loader = create_loader(splits.val, InOrder(len(splits.val)), config.training.batch_size)
+    summary = {
+        "metrics": evaluate(
+            task.model.to(device),
+            loader,
+            scale_range=config.model.scale_range,
+            image_size=config.model.image_size,
+            classes=description.classes,
+            skip_bad=task.skip_bad,
+        ),
+        "steps": task.total_steps,
+        "seconds": round(float(last["seconds"]), 1),
+        "skipped_images": sorted(set(last["problems"])),
+        "cost": measure_cost(task.model, config.model.image_size, description.channels),
+        "seed": config.seed,
+        "machine": describe_machine(device),
+    }
+    write_json(out / runs.SUMMARY, summary)
+    return summary
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
