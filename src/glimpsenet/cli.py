@@ -477,7 +477,10 @@ def _print_evaluations(results: dict[str, dict[str, Any]], gain_share: float | N
                 rows.append(["  found so far", *cells(result["found_rate"], skip_first=True)])
     images = next(iter(results.values()))["num_images"]
     print_table(f"{images} validation images", ["glimpses", *(f"step {s}" for s in range(1, steps + 1))], rows)
-    if gain_share is not None:
+    learned, none = (results[name]["accuracy"][-1] if name in results else 0.0 for name in ("learned", "none"))
+    if "none" in results and learned - none < 0.01:
+        _say(f"glimpses bring {100 * (learned - none):+.1f} points: too little to ask where they come from")
+    elif gain_share is not None:
         _say(f"share of the glimpses' gain that is due to where the model looked: {gain_share:.0%}")
     if skipped := next(iter(results.values()))["skipped"]:
         _say(f"skipped {len(skipped)} unreadable images; the first: {skipped[0]}")
