@@ -74,6 +74,7 @@ def baseline() -> Config:
 
     Data: ImageNet100, made by `glimpsenet data imagenet100 IMAGENET imagenet100`.
     Command: `glimpsenet train baseline --data imagenet100`
+    Expect 9 hours on one H100 with 16 processor cores (estimated; see the module).
     """
     return Config(
         model=ModelConfig(),
@@ -94,6 +95,7 @@ def two_d_spatial_clue() -> Config:
     """The baseline with 2-D positional encoding as spatial clue; 84.16% in the report.
 
     Command: `glimpsenet train 2d-spatial-clue --data imagenet100`
+    Expect 9 hours on one H100 with 16 processor cores (estimated; see the module).
     """
     return _vary(baseline(), spatial_clue="positional")
 
@@ -102,6 +104,7 @@ def two_d_spatial_loc() -> Config:
     """The baseline with the spatiotemporal localization network on layer 4 (3 x 3 tokens); 83.81% in the report.
 
     Command: `glimpsenet train 2d-spatial-loc --data imagenet100`
+    Expect 9 hours on one H100 with 16 processor cores (estimated; see the module).
     """
     return _vary(baseline(), localization="spatiotemporal", localization_layer=-1)
 
@@ -111,6 +114,7 @@ def two_d_spatial_loc_s7() -> Config:
 
     Glimpses cost a ninth of the baseline's; reading images decides how long it takes.
     Command: `glimpsenet train 2d-spatial-loc-s7 --data imagenet100`
+    Expect 9 hours on one H100 with 16 processor cores (estimated; see the module).
     """
     return _vary(two_d_spatial_loc(), localization_layer=-2, glimpse_size=224 // 7, scale_range=(1 / 7, 0.99))
 
@@ -119,6 +123,7 @@ def two_d_spatial_loc_s7_no_aux() -> Config:
     """2d-spatial-loc-s7 without auxiliary loss (alpha = 0); 67.45%, all glimpses on one central window.
 
     Command: `glimpsenet train 2d-spatial-loc-s7-no-aux --data imagenet100`
+    Expect 9 hours on one H100 with 16 processor cores (estimated; see the module).
     """
     return _vary(two_d_spatial_loc_s7(), auxiliary_weight=0.0)
 
@@ -128,6 +133,7 @@ def multihead_attention() -> Config:
 
     Four do not divide MGNet's width of 515, so this row has the 2-D spatial clue (512) too.
     Command: `glimpsenet train multihead-attention --data imagenet100`
+    Expect 9 hours on one H100 with 16 processor cores (estimated; see the module).
     """
     return _vary(two_d_spatial_clue(), num_heads=4)
 
@@ -136,6 +142,7 @@ def pretrained() -> Config:
     """2d-spatial-clue on a backbone pretrained on ImageNet-1k (torchvision's weights, as the report); 85.14%.
 
     Command: `glimpsenet train pretrained --data imagenet100`
+    Expect 9 hours on one H100 with 16 processor cores (estimated; see the module).
     """
     return _vary(two_d_spatial_clue(), backbone="resnet18.tv_in1k", pretrained=True)
 
@@ -144,6 +151,7 @@ def pretrained_frozen() -> Config:
     """pretrained, with all of the backbone but layer 4 frozen, statistics too; 84.75% with 20% fewer parameters.
 
     Command: `glimpsenet train pretrained-frozen --data imagenet100`
+    Expect 9 hours on one H100 with 16 processor cores (estimated; see the module).
     """
     return _vary(pretrained(), freeze_backbone=True)
 
