@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from glimpsenet import geometry
-from glimpsenet.inspection.figures import draw_window, save_figure, show_image
+from glimpsenet.inspection.figures import as_shown, draw_window, save_figure, show_image
 from glimpsenet.inspection.gradients import Scene, WindowLoss, check_step, last_loss, probe
 
 
@@ -88,7 +88,7 @@ def field(
     places = torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"), -1)
     windows = torch.cat([torch.full((points**2, 1), scale), places.view(-1, 2)], 1)
     losses, gradients = (part.cpu() for part in probe(scene, step, windows, loss))
-    shown = (image.float() / 255 if image.dtype == torch.uint8 else image).cpu()
+    shown = as_shown(image)
     return Field(
         scene, shown, step, scale, places, losses.view(points, points), gradients[:, 1:].view(points, points, 2)
     )

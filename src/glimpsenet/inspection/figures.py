@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,6 +25,11 @@ DPI = 110
 def step_color(step: int) -> str:
     """The colour of step 1, 2, ...; they repeat after 8."""
     return PALETTE[(step - 1) % len(PALETTE)]
+
+
+def as_shown(image: Tensor) -> Tensor:
+    """An image, or several, as read (uint8 or 0..1) -> 0..1 on the CPU, to draw."""
+    return (image.float() / 255 if image.dtype == torch.uint8 else image).cpu()
 
 
 def show_image(axes: Axes, image: Float[Tensor, "channel height width"], **settings: Any) -> None:

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from glimpsenet import geometry
 from glimpsenet.files import write_aside
-from glimpsenet.inspection.arrows import draw_arrows
-from glimpsenet.inspection.figures import PALETTE, draw_window, save_figure, show_image, step_color
+from glimpsenet.inspection.arrows import LONGEST, draw_arrows
+from glimpsenet.inspection.figures import PALETTE, as_shown, draw_window, save_figure, show_image, step_color
 from glimpsenet.inspection.gradients import Scene, WindowLoss, check_step, last_loss, probe
 from glimpsenet.models.policies import ScaleRange
 
@@ -193,8 +193,8 @@ def animate_sweep(scene: Scene, image: Tensor, result: Sweep, file: Path, frames
         file: to write, .gif.
         frames: at most this many, evenly chosen.
     """
-    shown = (image.float() / 255 if image.dtype == torch.uint8 else image).cpu()
-    unit = 0.22 * scene.image_size / float(result.full_gradient.abs().amax().clamp(min=1e-12))
+    shown = as_shown(image)
+    unit = LONGEST * scene.image_size / float(result.full_gradient.abs().amax().clamp(min=1e-12))
     pictures = []
     for index in np.linspace(0, len(result.values) - 1, min(frames, len(result.values))).round().astype(int):
         figure = Figure(figsize=(7.2, 3.4), layout="constrained")

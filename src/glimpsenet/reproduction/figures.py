@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from glimpsenet import runs
 from glimpsenet.data.loading import InOrder, create_loader, open_data
-from glimpsenet.inspection.figures import PALETTE, draw_window, show_image
+from glimpsenet.inspection.figures import PALETTE, as_shown, draw_window, show_image
 
 LINES = ("-", "--")
 COLORS = (*PALETTE[:6], "black")
@@ -49,7 +49,7 @@ def plot_scanpaths_by_row(folders: dict[str, list[Path]], num_images: int = 4) -
     for column, (row, run) in enumerate(columns.items()):
         splits = open_data(run.config, run.classes, run.channels)
         batch = next(iter(create_loader(splits.val, InOrder(len(splits.val)), num_images)))
-        images = batch.images.float() / (255 if batch.images.dtype == torch.uint8 else 1)
+        images = as_shown(batch.images)
         with torch.inference_mode():
             output = run.model(run.model.normalization(batch.images))
         for line in range(min(num_images, len(images))):
