@@ -47,14 +47,31 @@ class ModelConfig:
     """How features learn where they were seen: [f; s, tx, ty], 2-D positional encoding, or not."""
     clue_with_scale: bool = False
     """Add the window's size to the positional encoding."""
+    fusion: Literal["attention", "none"] = "attention"
+    """How glimpses are joined: attention over all so far (MGNet), or not at all, each answer from its glimpse alone."""
     num_heads: int = 1
     """Heads of the fusion's attention."""
+    even_attention: bool = False
+    """Begin training with equal attention to all glimpses, not with Kaiming's random preference (the report)."""
     batch_norm: Literal["shared", "separate"] = "shared"
     """Batch normalisation of first look and windows: one for both (MGNet), or one each."""
-    localization: Literal["linear", "spatiotemporal"] = "linear"
-    """Where to look next: from the fusion's output (MGNet), or by attention over feature map tokens (the report)."""
+    localization: Literal["linear", "spatiotemporal", "tokens"] = "linear"
+    """Where to look next: from the fusion's output (MGNet), by attention over feature map tokens (the report), or by
+    scoring the places of the feature maps (ours)."""
     localization_layer: int = -1
-    """Feature map that the spatiotemporal localization takes its tokens from; -1 is the backbone's last."""
+    """Feature map that localization takes its tokens from; -1 is the backbone's last."""
+    localization_noise: float = 0.0
+    """For linear and spatiotemporal: draw windows in training from a normal of this deviation before the sigmoid."""
+    token_scales: tuple[float, ...] = (0.3,)
+    """For tokens: the scales s to choose among."""
+    token_subcells: int = 1
+    """For tokens: places along each side of a feature map's cell to choose among."""
+    token_temperature: float = 1.0
+    """For tokens: scores are divided by this before windows are drawn in training."""
+    max_overlap: float = 0.5
+    """For tokens: do not look again where windows share more than this of their area; 1 allows everything."""
+    stop_gradient: bool = True
+    """For tokens: learning where to look does not change the features."""
     freeze_backbone: bool = False
     """Train only the backbone's last stage; the statistics of the frozen part are frozen too."""
     auxiliary_classifier: bool = True
@@ -75,6 +92,16 @@ class ModelConfig:
             0 < smallest <= largest <= 1,
             f"scale_range must satisfy 0 < smallest <= largest <= 1, got {smallest} {largest}",
         )
+        _require(
+            self.localization_noise >= 0, f"localization_noise must not be negative, got {self.localization_noise}"
+        )
+        _require(
+            len(self.token_scales) > 0 and all(0 < scale <= 1 for scale in self.token_scales),
+            f"token_scales must be in 0..1, one or more, got {self.token_scales}",
+        )
+        _require(self.token_subcells >= 1, f"token_subcells must be 1 or more, got {self.token_subcells}")
+        _require(self.token_temperature > 0, f"token_temperature must be positive, got {self.token_temperature}")
+        _require(0 <= self.max_overlap <= 1, f"max_overlap must be in 0..1, got {self.max_overlap}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +157,29 @@ class TrainingConfig:
     """Share of the schedule in which the learning rate rises."""
     auxiliary_weight: float = 0.6
     """alpha: weight of the auxiliary loss; 1 - alpha is the main loss's."""
+    objective: Literal["pathwise", "policy-gradient", "value-map", "listwise", "feature-map", "salience", "oracle"] = (
+        "pathwise"
+    )
+    """What teaches localization; pathwise is the classification loss through the sampling (MGNet, the report)."""
+    reward: Literal["evidence", "progress", "confidence"] = "evidence"
+    """For policy-gradient and value-map: log-likelihood of the window by itself, fall of the loss, or rise of the true
+    class's probability."""
+    objective_weight: float = 0.1
+    """Weight of the objective's loss beside the classification loss."""
+    discount: float = 0.0
+    """For policy-gradient: how much the next window's reward counts for the one before it."""
+    entropy_weight: float = 0.0
+    """For policy-gradient: bonus for undecided policies."""
+    ppo_passes: int = 1
+    """For policy-gradient: optimiser steps on every batch; with more than one, PPO's clipping."""
+    diversity: float = 0.0
+    """Share of windows drawn at random while training."""
+    diversity_until: float = 0.7
+    """Share of the schedule after which none is random any more."""
+    random_until: float = 0.0
+    """Share of the schedule before which all are random: the classifier learns to read before the policy to look."""
+    policy_learning_rate: float = 1.0
+    """Learning rate of the policy, as a multiple of the others'."""
     gradient_clip: float | None = None
     """Clip the norm of all gradients to this."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -146,6 +196,17 @@ class TrainingConfig:
         _require(self.max_steps is None or self.max_steps >= 1, f"max_steps must be 1 or more, got {self.max_steps}")
         _require(self.batch_size >= 1, f"batch_size must be 1 or more, got {self.batch_size}")
         _require(0 <= self.auxiliary_weight <= 1, f"auxiliary_weight must be in 0..1, got {self.auxiliary_weight}")
+        _require(self.ppo_passes >= 1, f"ppo_passes must be 1 or more, got {self.ppo_passes}")
+        _require(
+            self.ppo_passes == 1 or self.objective == "policy-gradient",
+            f"ppo_passes belongs to objective policy-gradient, not {self.objective}",
+        )
+        for name in ("discount", "diversity", "diversity_until", "random_until"):
+            value = getattr(self, name)
+            _require(0 <= value <= 1, f"{name} must be in 0..1, got {value}")
+        for name in ("objective_weight", "entropy_weight", "policy_learning_rate"):
+            value = getattr(self, name)
+            _require(0 <= value < math.inf, f"{name} must not be negative, got {value}")
         _require(0 < self.warmup_share < 1, f"warmup_share must be between 0 and 1, got {self.warmup_share}")
         _require(self.workers >= 0, f"workers must not be negative, got {self.workers}")
         _require(

@@ -11,6 +11,7 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from glimpsenet.config import Config, from_dict, to_dict
 from glimpsenet.errors import UserError
@@ -97,6 +98,12 @@ def save_weights(model: GlimpseNet, folder: Path) -> None:
         safetensors.torch.save_model(plain, str(aside))
 
 
+def model_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The model's part of a checkpoint's ``state_dict``; the rest served its training."""
+    prefix = "model."
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
 def arrange_for_speed(model: GlimpseNet) -> GlimpseNet:
     """Channels last is how convolutions run fastest, on CPUs too (1.5 times as fast for EfficientNet-Lite0)."""
     return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -122,7 +129,7 @@ def load_run(folder: str | Path, device: str | torch.device = "cpu") -> Run:
             safetensors.torch.load_model(model, file)
         else:
             state = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
-            model.load_state_dict({key.removeprefix("model."): value for key, value in state.items()})
+            model.load_state_dict(model_weights(state))
     except Exception as error:  # readers raise kinds of their own for damage and for mismatch
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{file} does not hold the model of {folder / CONFIG}: {reason}") from error

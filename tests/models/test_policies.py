@@ -8,7 +8,8 @@ from torch.autograd import gradcheck
 
 from glimpsenet import geometry
 from glimpsenet.models.backbone import Features
-from glimpsenet.models.localization import GradientRescaling, LocalizationNetwork, squash_to_window
+from glimpsenet.models.distributions import squash_to_window
+from glimpsenet.models.localization import GradientRescaling, LocalizationNetwork
 from glimpsenet.models.policies import CenterGlimpses, FixedGlimpses, OracleGlimpses, RandomGlimpses
 from glimpsenet.models.state import GlimpseState
 

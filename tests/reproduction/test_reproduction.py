@@ -11,10 +11,11 @@ from glimpsenet.config import DigitsConfig
 from glimpsenet.data.digits import write_scenes
 from glimpsenet.errors import SettingError, UserError
 from glimpsenet.models.backbone import create_backbone_net
-from glimpsenet.reproduction import run as reproduction
 from glimpsenet.reproduction.report import Section, summarize, to_html, to_markdown, write_report
 from glimpsenet.reproduction.rows import Setting
-from glimpsenet.reproduction.run import read_results, train_rows
+from glimpsenet.reproduction.run import train_rows
+from glimpsenet.training import series
+from glimpsenet.training.series import read_results
 
 ROWS = ["baseline", "2d-spatial-loc-s7-no-aux", "pretrained-frozen", "baseline-separate-norms"]
 
@@ -46,9 +47,9 @@ def test_rows_are_trained_as_they_say(trained):
 def test_finished_rows_are_not_repeated_and_lost_ones_are(trained, monkeypatch):
     folder, setting, folders = trained
     again = []
-    original = reproduction.fit
-    monkeypatch.setattr(reproduction, "fit", lambda config, out, **k: (again.append(out), original(config, out, **k)))
-    lost = folders["baseline"][0] / reproduction.EVALUATION
+    original = series.fit
+    monkeypatch.setattr(series, "fit", lambda config, out, **k: (again.append(out), original(config, out, **k)))
+    lost = folders["baseline"][0] / series.EVALUATION
     before = lost.read_text()
     lost.unlink()  # as if it had been interrupted before
     train_rows(ROWS, folder / "out", setting, tell=lambda _: None)

@@ -65,6 +65,28 @@ class FreshStream(TrainingStream):
             position += self.world_size
 
 
+class RepeatedBatches(Sampler[Index]):
+    """Every batch of a stream several times in a row, for several optimiser steps on each.
+
+    Args:
+        stream: endless; starts at the batch to go on with.
+        batch_size: samples a batch.
+        passes: how often each batch is seen.
+        passed: how often the first one was already.
+    """
+
+    def __init__(self, stream: Sampler[Index], batch_size: int, passes: int, passed: int = 0):
+        self.stream, self.batch_size, self.passes, self.passed = stream, batch_size, passes, passed
+
+    def __iter__(self) -> Iterator[Index]:
+        addresses, passed = iter(self.stream), self.passed
+        while True:
+            batch = [next(addresses) for _ in range(self.batch_size)]
+            for _ in range(self.passes - passed):
+                yield from batch
+            passed = 0
+
+
 class InOrder(Sampler[Index]):
     """Every sample once, in order; of several processes each takes its share, none twice."""
 

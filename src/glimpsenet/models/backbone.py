@@ -164,6 +164,11 @@ class Backbone(nn.Module):
         """Width of the pooled features."""
         return int(self.net.head_hidden_size)
 
+    @property
+    def map_channels(self) -> list[int]:
+        """Widths of the feature maps."""
+        return [int(feature_info(self.net, layer)["num_chs"]) for layer in self.layers]
+
     def forward(self, glimpse: Float[Tensor, "batch channel g g"], *, first_look: bool = False) -> Features:
         """Features of one glimpse of each image; ``first_look`` chooses the statistics where they are separate."""
         net = self.first_look_net if first_look and self.first_look_net is not None else self.net

@@ -14,11 +14,12 @@ from glimpsenet.models.backbone import (
     load_backbone_weights,
 )
 from glimpsenet.models.encoding import AffineClue, NoClue, PositionalClue, SpatialClue
-from glimpsenet.models.fusion import AttentionFusion
+from glimpsenet.models.fusion import AttentionFusion, NoFusion
 from glimpsenet.models.glimpse import BilinearGlimpses, GlimpseGenerator, LinearizedGlimpses, MipmapGlimpses
 from glimpsenet.models.glimpsenet import GlimpseNet
-from glimpsenet.models.localization import LocalizationNetwork, SpatiotemporalLocalization
+from glimpsenet.models.localization import GaussianPolicy, LocalizationNetwork, SpatiotemporalLocalization
 from glimpsenet.models.policies import Policy
+from glimpsenet.models.token_policy import TokenPolicy
 
 
 def create_model(backbone: str = "resnet18", *, num_classes: int, in_channels: int = 3, **settings: Any) -> GlimpseNet:
@@ -62,11 +63,15 @@ def build_model(
         backbone = Backbone(
             net,
             separate_norms=config.batch_norm == "separate",
-            layers=[config.localization_layer] if config.localization == "spatiotemporal" else [],
+            layers=[] if config.localization == "linear" else [config.localization_layer],
             frozen=config.freeze_backbone,
         )
         clue = _create_clue(config, backbone.channels)
-        fusion = AttentionFusion(clue.width, config.num_heads)
+        fusion = (
+            NoFusion()
+            if config.fusion == "none"
+            else AttentionFusion(clue.width, config.num_heads, config.even_attention)
+        )
         policy = _create_policy(config, net, clue.width)
     except ValueError as error:
         raise UserError(f"backbone '{config.backbone}': {error}") from error
@@ -92,10 +97,22 @@ def _create_generator(config: ModelConfig) -> GlimpseGenerator:
 
 
 def _create_policy(config: ModelConfig, net: nn.Module, width: int) -> Policy:
-    if config.localization == "spatiotemporal":
-        channels = feature_info(net, config.localization_layer)["num_chs"]
-        return SpatiotemporalLocalization(channels, config.image_size, config.scale_range, config.gradient_factor)
-    return LocalizationNetwork(width, config.scale_range, config.gradient_factor)
+    if config.localization == "linear":
+        network = LocalizationNetwork(width, config.scale_range, config.gradient_factor)
+        return GaussianPolicy(network, config.localization_noise) if config.localization_noise else network
+    channels = feature_info(net, config.localization_layer)["num_chs"]
+    if config.localization == "tokens":
+        return TokenPolicy(
+            channels,
+            width,
+            config.token_scales,
+            subcells=config.token_subcells,
+            temperature=config.token_temperature,
+            max_overlap=config.max_overlap,
+            stop_gradient=config.stop_gradient,
+        )
+    network = SpatiotemporalLocalization(channels, config.image_size, config.scale_range, config.gradient_factor)
+    return GaussianPolicy(network, config.localization_noise) if config.localization_noise else network
 
 
 def _create_clue(config: ModelConfig, channels: int) -> SpatialClue:

@@ -23,11 +23,17 @@ Memory = tuple[Float[Tensor, "batch head step channel"], Float[Tensor, "batch he
 class AttentionFusion(nn.Module):
     """Self-attention over the glimpses so far, one at a time.
 
+    Args:
+        width: of the tokens.
+        num_heads: of the attention.
+        even_start: begin with equal attention to all glimpses (keys zero). Kaiming's weights begin with nearly all of
+            it on one, as a rule the first look, and training hardly moves it from there.
+
     Raises:
         ValueError: if ``num_heads`` does not divide ``width``.
     """
 
-    def __init__(self, width: int, num_heads: int = 1):
+    def __init__(self, width: int, num_heads: int = 1, even_start: bool = False):
         super().__init__()
         if num_heads < 1 or width % num_heads:
             raise ValueError(
@@ -37,6 +43,8 @@ class AttentionFusion(nn.Module):
         self.attention = nn.MultiheadAttention(width, num_heads, batch_first=True)
         self.norm = nn.LayerNorm(width)
         kaiming_init(self)
+        if even_start:
+            nn.init.zeros_(self.attention.in_proj_weight[width : 2 * width])
 
     def forward(
         self, token: Float[Tensor, "batch width"], memory: Memory | None = None
@@ -49,3 +57,13 @@ class AttentionFusion(nn.Module):
             key, value = torch.cat([memory[0], key], 2), torch.cat([memory[1], value], 2)
         attended = F.scaled_dot_product_attention(query, key, value).flatten(1)
         return F.relu(self.norm(attention.out_proj(attended))), (key, value)
+
+
+class NoFusion(nn.Module):
+    """o_t = h_t: every answer comes from its own glimpse. With one glimpse of the whole image, the plain backbone."""
+
+    def forward(
+        self, token: Float[Tensor, "batch width"], memory: Memory | None = None
+    ) -> tuple[Float[Tensor, "batch width"], Memory | None]:
+        """The token as it is; nothing is remembered."""
+        return token, memory

@@ -11,7 +11,7 @@ Sources: Recurrent GlimpseNet (Supeene & Wang, Stanford), section 4.1.1; MGNet (
 Network", BMVC 2021, arXiv 2111.02018).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from glimpsenet.models.backbone import Backbone, Normalization
 from glimpsenet.models.encoding import SpatialClue
-from glimpsenet.models.fusion import AttentionFusion, Memory
-from glimpsenet.models.glimpse import GlimpseGenerator
+from glimpsenet.models.fusion import AttentionFusion, Memory, NoFusion
+from glimpsenet.models.glimpse import GlimpseGenerator, Prepared
 from glimpsenet.models.initialization import kaiming_init
 from glimpsenet.models.policies import Policy
 from glimpsenet.models.state import GlimpseState
@@ -38,6 +38,8 @@ class GlimpseOutput:
     """The backbone's pooled features f_t."""
     auxiliary_logits: Float[Tensor, "batch later_step class_"] | None
     """The auxiliary classifier's answer from each window alone (steps 2..T); None without that classifier."""
+    state: GlimpseState | None = field(default=None, repr=False)
+    """All that was seen: ``state.before(t)`` is what window t was chosen from. None if the loop was not run."""
 
 
 class GlimpseNet(nn.Module):
@@ -61,7 +63,7 @@ class GlimpseNet(nn.Module):
         generator: GlimpseGenerator,
         backbone: Backbone,
         clue: SpatialClue,
-        fusion: AttentionFusion,
+        fusion: AttentionFusion | NoFusion,
         policy: Policy,
         num_classes: int,
         num_glimpses: int = 4,
@@ -99,25 +101,42 @@ class GlimpseNet(nn.Module):
             ValueError: for images that are not square, smaller than a glimpse, or not floating point.
         """
         self._check(images)
-        policy = self.policy if policy is None else policy
         prepared = self.generator.prepare(images)
         state, logits = GlimpseState(images), []
         memory: Memory | None = None
-        for step in range(1, (num_glimpses or self.num_glimpses) + 1):
-            affine = policy(state)
-            glimpse = self.generator(prepared, affine)
-            features = self.backbone(glimpse, first_look=step == 1)
-            token = self.clue(features.pooled, affine)
-            fused, memory = self.fusion(token, memory)
-            logits.append(self.classifier(fused))
-            state.append(affine, features, fused)
+        for _ in range(num_glimpses or self.num_glimpses):
+            answer, memory = self.step(prepared, state, memory, policy)
+            logits.append(answer)
         pooled = torch.stack([features.pooled for features in state.features], 1)
         return GlimpseOutput(
             logits=torch.stack(logits, 1),
             affine=torch.stack(state.affine, 1),
             features=pooled,
             auxiliary_logits=None if self.auxiliary_classifier is None else self.auxiliary_classifier(pooled[:, 1:]),
+            state=state,
         )
+
+    def step(
+        self, prepared: Prepared, state: GlimpseState, memory: Memory | None, policy: Policy | None = None
+    ) -> tuple[Float[Tensor, "batch class_"], Memory]:
+        """One turn of the loop, recorded in ``state``; an early exit and an exported model turn it themselves.
+
+        Args:
+            prepared: from ``self.generator.prepare``.
+            state: what was seen so far.
+            memory: the fusion's; None at the first look.
+            policy: looks in place of the model's own.
+
+        Returns:
+            The answer so far, and the new memory.
+        """
+        affine = (self.policy if policy is None else policy)(state)
+        glimpse = self.generator(prepared, affine)
+        features = self.backbone(glimpse, first_look=state.step == 1)
+        token = self.clue(features.pooled, affine)
+        fused, memory = self.fusion(token, memory)
+        state.append(affine, features, fused)
+        return self.classifier(fused), memory
 
     def glimpses(
         self, images: Float[Tensor, "batch channel size size"], affine: Float[Tensor, "batch step 3"]

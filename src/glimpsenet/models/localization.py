@@ -18,9 +18,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from glimpsenet import geometry
+from glimpsenet.models.distributions import GaussianWindows, squash_to_window
 from glimpsenet.models.encoding import check_divisible_by_four, position_in_pixels, sinusoidal_encoding
 from glimpsenet.models.initialization import kaiming_init
-from glimpsenet.models.policies import Policy, ScaleRange
+from glimpsenet.models.policies import Policy, ScaleRange, StochasticPolicy
 from glimpsenet.models.state import GlimpseState
 
 
@@ -43,13 +44,6 @@ class GradientRescaling(torch.autograd.Function):
         return grad_output * ctx.factor, None
 
 
-def squash_to_window(raw: Float[Tensor, "*batch 3"], scale_range: ScaleRange) -> Float[Tensor, "*batch 3"]:
-    """Numbers in [0, 1] -> a window that lies inside the image, with its scale in the range."""
-    smallest, largest = scale_range
-    scale = smallest + (largest - smallest) * raw[..., :1]
-    return torch.cat([scale, (2 * raw[..., 1:] - 1) * (1 - scale)], -1)
-
-
 class Localization(Policy, abc.ABC):
     """A network that ends in one linear layer to the three parameters of the next window.
 
@@ -68,9 +62,13 @@ class Localization(Policy, abc.ABC):
     def summarize(self, state: GlimpseState) -> Float[Tensor, "batch width"]:
         """What the last layer reads."""
 
+    def raw(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
+        """What the last layer says, before the sigmoid."""
+        return self.fc(self.summarize(state))
+
     def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
         """See :class:`Policy`."""
-        raw = self.fc(self.summarize(state))
+        raw = self.raw(state)
         # Coordinates in lower precision would jump by whole pixels: float32 from here to the sampling.
         with torch.autocast(raw.device.type, enabled=False):
             raw = GradientRescaling.apply(raw.float().sigmoid(), self.gradient_factor)
@@ -123,3 +121,20 @@ class SpatiotemporalLocalization(Localization):
         tokens = (maps.movedim(2, -1) + code.to(maps.dtype)).flatten(1, 3)
         attended = self.attention(tokens, tokens, tokens, need_weights=False)[0]
         return F.relu(self.norm(attended)).mean(1)
+
+
+class GaussianPolicy(StochasticPolicy):
+    """Windows drawn around those of a localization network (RAM, Mnih et al. 2014); its own window in evaluation.
+
+    Args:
+        network: the mean, before its sigmoid.
+        sigma: standard deviation there.
+    """
+
+    def __init__(self, network: Localization, sigma: float):
+        super().__init__()
+        self.network, self.sigma = network, sigma
+
+    def distribution(self, state: GlimpseState) -> GaussianWindows:
+        """See :class:`StochasticPolicy`."""
+        return GaussianWindows(self.network.raw(state).float(), self.sigma, self.network.scale_range)

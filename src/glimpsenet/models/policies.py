@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from glimpsenet import geometry
+from glimpsenet.models.distributions import WindowDistribution, squash_to_window
 from glimpsenet.models.state import GlimpseState
 
 ScaleRange = tuple[float, float]
@@ -31,6 +32,48 @@ class Policy(nn.Module, abc.ABC):
         return geometry.first_look(state.images) if state.step == 1 else self.look(state)
 
 
+class StochasticPolicy(Policy):
+    """A policy that draws its windows while it trains and takes the likeliest otherwise."""
+
+    @abc.abstractmethod
+    def distribution(self, state: GlimpseState) -> WindowDistribution:
+        """What window ``state.step`` is drawn from; differentiable in the policy's parameters."""
+
+    def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
+        """See :class:`Policy`."""
+        distribution = self.distribution(state)
+        return distribution.sample() if self.training else distribution.mode()
+
+
+class DiverseGlimpses(Policy):
+    """A share of the windows drawn at random, the others from ``policy``: exploration for training.
+
+    Random windows show the classifier what a young policy never would, and so give later rewards their meaning.
+
+    Args:
+        policy: chooses the others.
+        share: 0..1, of windows that are random; may be changed between batches.
+        scale_range: of random windows, where the policy has no distribution of its own to explore.
+        pathwise: let gradients pass from the windows into the policy.
+    """
+
+    def __init__(self, policy: Policy, share: float, scale_range: ScaleRange, *, pathwise: bool):
+        super().__init__()
+        self.policy, self.share, self.scale_range, self.pathwise = policy, share, scale_range, pathwise
+
+    def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
+        """See :class:`Policy`."""
+        with torch.set_grad_enabled(self.pathwise and torch.is_grad_enabled()):
+            if isinstance(self.policy, StochasticPolicy):
+                distribution = self.policy.distribution(state)
+                chosen, explored = distribution.sample(), distribution.explore()
+            else:
+                chosen = self.policy(state)
+                explored = squash_to_window(torch.rand_like(chosen), self.scale_range)
+            at_random = torch.rand(len(chosen), 1, device=chosen.device) < self.share
+            return torch.where(at_random, explored, chosen)
+
+
 class RandomGlimpses(Policy):
     """s uniform in the range, the centre uniform over what keeps the window inside.
 
@@ -44,11 +87,8 @@ class RandomGlimpses(Policy):
 
     def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
         """See :class:`Policy`."""
-        smallest, largest = self.scale_range
         uniform = torch.rand(len(state.images), 3, generator=self.generator)
-        scale = smallest + (largest - smallest) * uniform[:, :1]
-        affine = torch.cat([scale, (2 * uniform[:, 1:] - 1) * (1 - scale)], -1)
-        return affine.to(state.images.device)
+        return squash_to_window(uniform, self.scale_range).to(state.images.device)
 
 
 class CenterGlimpses(Policy):

@@ -25,6 +25,17 @@ class GlimpseState:
         """The step about to be taken, 1 for the first look."""
         return len(self.affine) + 1
 
+    def before(self, step: int) -> "GlimpseState":
+        """What was known when window ``step`` was chosen."""
+        seen = step - 1
+        return GlimpseState(self.images, self.affine[:seen], self.features[:seen], self.fused[:seen])
+
+    def detached(self) -> "GlimpseState":
+        """The same without gradients into what was seen."""
+        features = [Features(f.pooled.detach(), [m.detach() for m in f.maps]) for f in self.features]
+        affine, fused = [a.detach() for a in self.affine], [o.detach() for o in self.fused]
+        return GlimpseState(self.images, affine, features, fused)
+
     def append(self, affine: Tensor, features: Features, fused: Tensor) -> None:
         """Record a step."""
         self.affine.append(affine)

@@ -13,7 +13,7 @@ from glimpsenet.inspection.figures import save_figure
 from glimpsenet.recipes import PAPER
 from glimpsenet.reproduction.figures import plot_learning_curves, plot_scanpaths_by_row
 from glimpsenet.reproduction.rows import OURS, Setting
-from glimpsenet.reproduction.run import read_results
+from glimpsenet.training.series import read_results
 
 PAPER_BASELINE, PAPER_RANDOM, PAPER_NONE = 83.99, 81.33, 75.2
 

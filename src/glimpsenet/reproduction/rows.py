@@ -10,7 +10,7 @@ from pathlib import Path
 
 from glimpsenet.config import Config, DigitsConfig, FolderConfig
 from glimpsenet.errors import SettingError
-from glimpsenet.recipes import PAPER, baseline, digits, image_folder
+from glimpsenet.recipes import PAPER, baseline, digits, image_folder, with_papers_localization
 
 OURS = "baseline-separate-norms"
 ROWS = (*PAPER, OURS)
@@ -58,7 +58,7 @@ def row_config(name: str, setting: Setting, seed: int) -> Config:
         if name == OURS
         else PAPER[name][0]()
     )
-    base = digits() if setting.on_digits else image_folder()
+    base = with_papers_localization(digits() if setting.on_digits else image_folder())
     size = setting.image_size or (base.model.image_size if setting.on_digits else paper.model.image_size)
     # The report's scale factors, 2.33 and 7, are 4 on the small scenes of digits, and 7.
     scale_factor = 7 if name.startswith("2d-spatial-loc-s7") else 4 if setting.on_digits else 2.33
@@ -85,7 +85,7 @@ def row_config(name: str, setting: Setting, seed: int) -> Config:
 
 def pretraining_config(setting: Setting) -> Config:
     """The small CNN on single digits, whole, without clutter: one look at the full image is all."""
-    config = digits()
+    config = with_papers_localization(digits())
     size = int((setting.image_size or config.model.image_size) // 4)
     return replace(
         config,

@@ -16,11 +16,12 @@ import torch
 import torchvision
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
+from torch.utils.data import Sampler
 
 from glimpsenet import runs
 from glimpsenet.config import Config, DigitsConfig, FolderConfig, to_dict
-from glimpsenet.data.loading import FreshStream, InOrder, TrainingStream, create_loader, open_data
-from glimpsenet.data.sample import Splits
+from glimpsenet.data.loading import FreshStream, InOrder, RepeatedBatches, TrainingStream, create_loader, open_data
+from glimpsenet.data.sample import Index, Splits
 from glimpsenet.devices import choose_device, computes_in_bfloat16, cpu_name
 from glimpsenet.errors import SettingError, UserError
 from glimpsenet.evaluation.accuracy import evaluate
@@ -28,6 +29,7 @@ from glimpsenet.evaluation.efficiency import measure_cost
 from glimpsenet.files import write_json
 from glimpsenet.training.checkpoints import KeepBestAndLast, SafeCheckpointIO, read_checkpoint
 from glimpsenet.training.logs import MetricsCSV, TrainingProgress, quiet_libraries
+from glimpsenet.training.objectives import create_objective
 from glimpsenet.training.statistics import LocalizationStatistics
 from glimpsenet.training.task import GlimpseTask, count_steps
 
@@ -82,7 +84,8 @@ def fit(
     total_steps = count_steps(config.training, len(splits.train), world_size)
     done = int(read_checkpoint(last)["global_step"]) if resume else 0
     skip_bad = isinstance(config.data, FolderConfig) and config.data.skip_bad
-    task = GlimpseTask(model, config.training, total_steps, config.model.image_size, skip_bad)
+    objective = create_objective(config.training, config.model, model)
+    task = GlimpseTask(model, objective, config.model, config.training, total_steps, skip_bad)
     trainer = _create_trainer(config, out, place, devices, num_nodes, total_steps, done)
     if done < total_steps:
         loaders = _create_loaders(config, splits, done, trainer, pin_memory=place.type == "cuda")
@@ -169,7 +172,11 @@ def _create_loaders(
     training = config.training
     stream = FreshStream if isinstance(config.data, DigitsConfig) else TrainingStream
     processes = {"rank": trainer.global_rank, "world_size": trainer.world_size}
-    sampler = stream(len(splits.train), config.seed, start=done * training.batch_size * trainer.world_size, **processes)
+    batches, passed = divmod(done, training.ppo_passes)
+    start = batches * training.batch_size * trainer.world_size
+    sampler: Sampler[Index] = stream(len(splits.train), config.seed, start=start, **processes)
+    if training.ppo_passes > 1:
+        sampler = RepeatedBatches(sampler, training.batch_size, training.ppo_passes, passed)
     options: dict[str, Any] = {"workers": training.workers, "pin_memory": pin_memory}
     train = create_loader(splits.train, sampler, training.batch_size, **options)
     val = create_loader(splits.val, InOrder(len(splits.val), **processes), training.batch_size, **options)
@@ -188,7 +195,7 @@ def _finish(
     checkpoints = out / runs.CHECKPOINTS
     state = read_checkpoint(checkpoints / "best.ckpt")["state_dict"]
     last = read_checkpoint(checkpoints / "last.ckpt")
-    task.model.load_state_dict({key.removeprefix("model."): value for key, value in state.items()})
+    task.model.load_state_dict(runs.model_weights(state))
     runs.save_weights(task.model, out)
     loader = create_loader(splits.val, InOrder(len(splits.val)), config.training.batch_size)
     summary = {

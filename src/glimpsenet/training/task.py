@@ -8,12 +8,13 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from glimpsenet.config import TrainingConfig
+from glimpsenet.config import ModelConfig, TrainingConfig
 from glimpsenet.data.sample import Batch
 from glimpsenet.errors import UserError
 from glimpsenet.evaluation.metrics import ScanpathMetrics
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.training.losses import glimpse_loss
+from glimpsenet.training.objectives import Objective
 
 
 class GlimpseTask(pl.LightningModule):
@@ -21,22 +22,29 @@ class GlimpseTask(pl.LightningModule):
 
     Args:
         model: the model.
+        objective: what teaches its policy.
+        config: the model's settings.
         training: optimiser, schedule and weights of the losses.
         total_steps: length of the schedule in optimiser steps.
-        image_size: side of the images in pixels.
         skip_bad: count unreadable images instead of stopping.
     """
 
     def __init__(
-        self, model: GlimpseNet, training: TrainingConfig, total_steps: int, image_size: int, skip_bad: bool = False
+        self,
+        model: GlimpseNet,
+        objective: Objective,
+        config: ModelConfig,
+        training: TrainingConfig,
+        total_steps: int,
+        skip_bad: bool = False,
     ):
         super().__init__()
-        self.model, self.training_config = model, training
+        self.model, self.objective, self.training_config = model, objective, training
         self.total_steps, self.skip_bad = total_steps, skip_bad
         self.problems: list[str] = []
         self.affine: Tensor | None = None  # windows of the newest training batch; None if it was skipped
         self._seconds_before, self._start = 0.0, time.perf_counter()
-        self.metrics = ScanpathMetrics(model.num_glimpses, model.num_classes, image_size)
+        self.metrics = ScanpathMetrics(model.num_glimpses, model.num_classes, config.image_size)
 
     @property
     def seconds(self) -> float:
@@ -53,21 +61,29 @@ class GlimpseTask(pl.LightningModule):
         self.affine = None
         if len(batch.images) == 0:
             return None
-        output = self.model(self.model.normalization(batch.images))
+        settings = self.training_config
+        share = diversity(settings, self.global_step / self.total_steps)
+        behaviour = self.objective.behaviour(self.model, share, batch.labels, batch.boxes)
+        output = self.model(self.model.normalization(batch.images), policy=behaviour)
         self.affine = output.affine.detach()
-        loss = glimpse_loss(output, batch.labels, self.training_config.auxiliary_weight)
-        self._check_finite(loss.total, "the training loss")
+        # While every window is random, the fusion would learn that windows tell nothing, and be slow to unlearn it.
+        warming_up = share == 1 and output.auxiliary_logits is not None
+        loss = glimpse_loss(output, batch.labels, 1.0 if warming_up else settings.auxiliary_weight)
+        objective = self.objective(self.model, output, batch.labels, batch.boxes)
+        total = loss.total + settings.objective_weight * objective
+        self._check_finite(total, "the training loss")
         correct = (output.logits[:, [0, -1]].argmax(-1) == batch.labels[:, None]).float().mean(0)
         self.log_dict(
             {
                 "train/loss": loss.total,
                 "train/auxiliary_loss": loss.auxiliary,
+                "train/objective": objective,
                 "train/accuracy_first": correct[0],
                 "train/accuracy_last": correct[1],
                 "train/learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"],
             }
         )
-        return loss.total
+        return total
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """The last step counts as a stop, which makes Lightning validate and save whatever the interval."""
@@ -97,23 +113,34 @@ class GlimpseTask(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """SGD with momentum or AdamW under one cycle of learning rate."""
         settings = self.training_config
+        groups = self._parameter_groups()
         if settings.optimizer == "sgd":
             optimizer = torch.optim.SGD(
-                self.parameters(), settings.learning_rate, momentum=0.9, weight_decay=settings.weight_decay
+                groups, settings.learning_rate, momentum=0.9, weight_decay=settings.weight_decay
             )
         else:
             optimizer = torch.optim.AdamW(
-                self.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+                groups, settings.learning_rate, weight_decay=settings.weight_decay, fused=True
             )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
-            settings.learning_rate,
+            [group["lr"] for group in groups],
             # One more than there are steps: the schedule is advanced after the last one too.
             total_steps=self.total_steps + 1,
             # torch divides by zero where the warm-up is one step.
             pct_start=max(settings.warmup_share, 2 / (self.total_steps + 1)),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        settings = self.training_config
+        policy = list(self.model.policy.parameters())
+        of_policy = set(map(id, policy))
+        others = [parameter for parameter in self.parameters() if id(parameter) not in of_policy]
+        return [
+            {"params": others, "lr": settings.learning_rate},
+            {"params": policy, "lr": settings.learning_rate * settings.policy_learning_rate},
+        ]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Random numbers, the clock and the list of skipped images go on where they were."""
@@ -146,7 +173,14 @@ class GlimpseTask(pl.LightningModule):
             )
 
 
+def diversity(training: TrainingConfig, progress: float) -> float:
+    """The share of random windows at ``progress`` (0..1) of the schedule."""
+    if progress < training.random_until:
+        return 1.0
+    return training.diversity if progress < training.diversity_until else 0.0
+
+
 def count_steps(training: TrainingConfig, samples: int, world_size: int) -> int:
     """Optimiser steps of a run over ``samples`` images an epoch on ``world_size`` devices."""
-    steps = math.ceil(training.epochs * samples / (training.batch_size * world_size))
+    steps = math.ceil(training.epochs * samples / (training.batch_size * world_size)) * training.ppo_passes
     return min(steps, training.max_steps or steps)

@@ -1,0 +1,161 @@
+"""Distributions over windows: what a policy that draws its windows draws them from.
+
+    categorical:   p(window n) = softmax(score_n / temperature)
+    Gaussian:      window = squash(sigmoid(mean + sigma e)),   e ~ N(0, 1)
+
+Objectives ask them how likely a window was, whoever chose it. Draws use torch's global random numbers.
+"""
+
+import abc
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from glimpsenet import geometry
+
+
+class WindowDistribution(abc.ABC):
+    """A distribution over the next window of each image of a batch."""
+
+    @abc.abstractmethod
+    def sample(self) -> Float[Tensor, "batch 3"]:
+        """A draw."""
+
+    @abc.abstractmethod
+    def mode(self) -> Float[Tensor, "batch 3"]:
+        """The window to look at when nothing is to be learned."""
+
+    @abc.abstractmethod
+    def explore(self) -> Float[Tensor, "batch 3"]:
+        """A window drawn uniformly from all that there are, whatever the policy thinks of them."""
+
+    @abc.abstractmethod
+    def log_probability(self, affine: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
+        """Logarithm of the probability (or its density) of a window."""
+
+    @abc.abstractmethod
+    def entropy(self) -> Float[Tensor, "batch"]:
+        """In nats."""
+
+
+class CategoricalWindows(WindowDistribution):
+    """Some windows an image, each with a score.
+
+    Args:
+        windows: the candidates.
+        scores: of each candidate; the higher, the likelier.
+        allowed: those that may be chosen; where none may, all may.
+        temperature: scores are divided by it.
+    """
+
+    def __init__(
+        self,
+        windows: Float[Tensor, "batch n 3"],
+        scores: Float[Tensor, "batch n"],
+        allowed: Bool[Tensor, "batch n"] | None = None,
+        temperature: float = 1.0,
+    ):
+        self.windows, self.scores = windows, scores
+        self.allowed = torch.ones_like(scores, dtype=torch.bool) if allowed is None else allowed
+        self.allowed = self.allowed | ~self.allowed.any(1, keepdim=True)
+        # No -inf: it would turn 0 x log 0 into NaN on the way back.
+        self.log_probabilities = (scores / temperature).masked_fill(~self.allowed, -1e4).log_softmax(1)
+
+    def sample(self) -> Float[Tensor, "batch 3"]:
+        """See :class:`WindowDistribution`."""
+        return self._pick(torch.multinomial(self.log_probabilities.exp(), 1)[:, 0])
+
+    def mode(self) -> Float[Tensor, "batch 3"]:
+        """See :class:`WindowDistribution`."""
+        return self._pick(self.log_probabilities.argmax(1))
+
+    def explore(self) -> Float[Tensor, "batch 3"]:
+        """See :class:`WindowDistribution`."""
+        return self._pick(torch.multinomial(self.allowed.float(), 1)[:, 0])
+
+    def log_probability(self, affine: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
+        """Of the candidate nearest to each window."""
+        return self.log_probabilities.gather(1, self.nearest(affine)[:, None])[:, 0]
+
+    def score(self, affine: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
+        """The score of the candidate nearest to each window."""
+        return self.scores.gather(1, self.nearest(affine)[:, None])[:, 0]
+
+    def entropy(self) -> Float[Tensor, "batch"]:
+        """See :class:`WindowDistribution`."""
+        return -(self.log_probabilities.exp() * self.log_probabilities).sum(1)
+
+    def nearest(self, affine: Float[Tensor, "batch 3"]) -> Tensor:
+        """Index of the candidate nearest to each window, in centre (in units of its side) and log scale."""
+        with torch.no_grad():
+            scale = self.windows[..., 0]
+            shift = (self.windows[..., 1:] - affine[:, None, 1:]).square().sum(-1) / (2 * scale).square()
+            return (shift + (scale / affine[:, None, 0]).log().square()).argmin(1)
+
+    def _pick(self, index: Tensor) -> Float[Tensor, "batch 3"]:
+        return self.windows[torch.arange(len(index), device=index.device), index]
+
+
+class GaussianWindows(WindowDistribution):
+    """Normal around a network's raw output, before the sigmoid that keeps windows inside the image.
+
+    Args:
+        mean: raw output.
+        sigma: standard deviation, the same for s, tx and ty.
+        scale_range: smallest and largest s.
+    """
+
+    def __init__(self, mean: Float[Tensor, "batch 3"], sigma: float, scale_range: tuple[float, float]):
+        self.mean, self.sigma, self.scale_range = mean, sigma, scale_range
+
+    def sample(self) -> Float[Tensor, "batch 3"]:
+        """See :class:`WindowDistribution`; differentiable in the mean."""
+        return squash_to_window((self.mean + self.sigma * torch.randn_like(self.mean)).sigmoid(), self.scale_range)
+
+    def mode(self) -> Float[Tensor, "batch 3"]:
+        """See :class:`WindowDistribution`."""
+        return squash_to_window(self.mean.sigmoid(), self.scale_range)
+
+    def explore(self) -> Float[Tensor, "batch 3"]:
+        """See :class:`WindowDistribution`."""
+        return squash_to_window(torch.rand_like(self.mean), self.scale_range)
+
+    def log_probability(self, affine: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
+        """Density of the raw numbers that squash to each window."""
+        raw = unsquash(affine.detach(), self.scale_range).logit(eps=1e-6)
+        normal = -0.5 * ((raw - self.mean) / self.sigma).square() - math.log(self.sigma) - 0.5 * math.log(2 * math.pi)
+        free = [0, 1, 2] if self.scale_range[0] < self.scale_range[1] else [1, 2]
+        return normal[:, free].sum(1)
+
+    def entropy(self) -> Float[Tensor, "batch"]:
+        """See :class:`WindowDistribution`; of the raw numbers."""
+        free = 3 if self.scale_range[0] < self.scale_range[1] else 2
+        each = 0.5 * math.log(2 * math.pi * math.e) + math.log(self.sigma)
+        return self.mean.new_full((len(self.mean),), free * each)
+
+
+def squash_to_window(raw: Float[Tensor, "*batch 3"], scale_range: tuple[float, float]) -> Float[Tensor, "*batch 3"]:
+    """Numbers in [0, 1] -> a window that lies inside the image, with its scale in the range."""
+    smallest, largest = scale_range
+    scale = smallest + (largest - smallest) * raw[..., :1]
+    return torch.cat([scale, (2 * raw[..., 1:] - 1) * (1 - scale)], -1)
+
+
+def unsquash(affine: Float[Tensor, "*batch 3"], scale_range: tuple[float, float]) -> Float[Tensor, "*batch 3"]:
+    """The inverse of :func:`squash_to_window`; 0.5 where the range leaves nothing to choose."""
+    smallest, largest = scale_range
+    scale = affine[..., :1]
+    first = (scale - smallest) / (largest - smallest) if smallest < largest else torch.full_like(scale, 0.5)
+    room = 1 - scale
+    centre = torch.where(room > 0, affine[..., 1:] / room.clamp(min=1e-9), 0)
+    return torch.cat([first, (centre + 1) / 2], -1)
+
+
+def overlap(windows: Float[Tensor, "*batch 3"], others: Float[Tensor, "*#batch 3"]) -> Float[Tensor, "*batch"]:
+    """Area that two windows share over the area of both together (0..1)."""
+    box, other = geometry.affine_to_box(windows, 2), geometry.affine_to_box(others, 2)
+    shared = (torch.minimum(box[..., 2:], other[..., 2:]) - torch.maximum(box[..., :2], other[..., :2])).clamp(min=0)
+    shared = shared.prod(-1)
+    return shared / (4 * (windows[..., 0].square() + others[..., 0].square()) - shared)

@@ -1,0 +1,97 @@
+"""The token policy: every place of the feature maps seen so far proposes windows, the best one is looked at next.
+
+    score(u, k) = v_k . ReLU(W u + V o_t + w log s_u),       p = softmax(score / temperature)
+
+u is the token of one place of one glimpse's feature map (what is there), o_t the fusion's newest output (what is known
+altogether), s_u the scale it was seen at. Each token proposes the windows of every scale k centred where it lies in the
+image, or at a few points within its cell. Windows that were looked at already, or nearly, are left out: inhibition of
+return (Itti, Koch & Niebur 1998). Drawn from while training, the maximum otherwise.
+
+Scoring places instead of regressing coordinates: compare AdaptiveNN (2025), whose policy is a map too; here the maps
+of all glimpses so far take part, so a wide look can be followed by a narrow one inside it.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from glimpsenet import geometry
+from glimpsenet.models.distributions import CategoricalWindows, overlap
+from glimpsenet.models.policies import StochasticPolicy
+from glimpsenet.models.state import GlimpseState
+
+
+class TokenPolicy(StochasticPolicy):
+    """Chooses among windows around the places of all feature maps so far.
+
+    Args:
+        channels: of the feature map, the only one that the backbone returns.
+        context: width of the fusion's output.
+        scales: the scales that every place proposes.
+        subcells: points along each side of a cell that it proposes; 1 is its centre.
+        temperature: of the draws.
+        max_overlap: windows that share more than this of their area with one looked at are left out; 1 leaves none out.
+        stop_gradient: whether learning to choose leaves the backbone alone.
+        width: hidden units.
+    """
+
+    scales: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        context: int,
+        scales: Sequence[float],
+        *,
+        subcells: int = 1,
+        temperature: float = 1.0,
+        max_overlap: float = 0.5,
+        stop_gradient: bool = True,
+        width: int = 64,
+    ):
+        super().__init__()
+        self.token = nn.Linear(channels, width)
+        self.context = nn.Linear(context, width, bias=False)
+        self.zoom = nn.Linear(1, width, bias=False)
+        self.score = nn.Linear(width, len(scales) * subcells**2)
+        nn.init.zeros_(self.score.weight)
+        self.register_buffer("scales", torch.tensor(scales), persistent=False)
+        self.subcells, self.temperature = subcells, temperature
+        self.max_overlap, self.stop_gradient = max_overlap, stop_gradient
+
+    def distribution(self, state: GlimpseState) -> CategoricalWindows:
+        """Scores of all windows that all tokens propose."""
+        maps = torch.stack([features.maps[0] for features in state.features], 1)
+        context, affine = state.fused[-1], torch.stack(state.affine, 1).detach()
+        if self.stop_gradient:
+            maps, context = maps.detach(), context.detach()
+        with torch.autocast(maps.device.type, enabled=False):
+            tokens = maps.float().movedim(2, -1)
+            hidden = self.token(tokens) + self.context(context.float())[:, None, None, None]
+            hidden = F.relu(hidden + self.zoom(affine[..., :1].log())[:, :, None, None])
+            windows = self._windows(affine, *maps.shape[-2:])
+            return CategoricalWindows(
+                windows, self.score(hidden).flatten(1), self._unseen(windows, affine), self.temperature
+            )
+
+    def _windows(self, affine: Float[Tensor, "batch step 3"], rows: int, columns: int) -> Float[Tensor, "batch n 3"]:
+        """In the order of the scores: step, row, column, point within the cell (row by row), scale."""
+        fine = geometry.cell_centres(affine, rows * self.subcells, columns * self.subcells)
+        fine = fine.unflatten(3, (columns, self.subcells)).unflatten(2, (rows, self.subcells))
+        centres = fine.transpose(3, 4).flatten(1, 5)[:, :, None].expand(-1, -1, len(self.scales), -1)
+        scales = self.scales[None, None, :, None].expand(*centres.shape[:3], 1)
+        return geometry.move_inside(torch.cat([scales, centres], -1).flatten(1, 2))
+
+    def _unseen(self, windows: Float[Tensor, "batch n 3"], affine: Float[Tensor, "batch step 3"]) -> Tensor:
+        """Whether each window overlaps every one looked at (the first look does not count) by no more than allowed."""
+        unseen = torch.ones(windows.shape[:2], dtype=torch.bool, device=windows.device)
+        for seen in affine.unbind(1)[1:]:
+            unseen &= overlap(windows, seen[:, None]) <= self.max_overlap
+        return unseen
+
+    def extra_repr(self) -> str:
+        """What ``repr`` shows."""
+        return f"scales={self.scales.tolist()}, subcells={self.subcells}, temperature={self.temperature}"

@@ -1,0 +1,48 @@
+"""Rewards: what each window was worth, one number a window of steps 2..T. Without gradient; the higher, the better.
+
+    evidence      r_t = log p_aux(y | glimpse t)                    what the window shows by itself
+    progress      r_t = CE(logits_{t-1}, y) - CE(logits_t, y)       by how much the answer's loss falls
+    confidence    r_t = p_t(y) - p_{t-1}(y)                         by how much the true class's probability rises
+
+``progress`` and ``confidence`` are those of GFNet (Wang et al. 2020) and AdaptiveNN (2025); they credit a window for
+what others showed before it, and nothing is left to gain once the answer is right. ``evidence`` needs no other window.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from glimpsenet.models.glimpsenet import GlimpseOutput
+from glimpsenet.training.losses import step_losses
+
+Reward = Callable[[GlimpseOutput, Tensor], Tensor]
+"""(output, labels ``[batch]``) -> ``[batch, later_step]``."""
+
+
+@torch.no_grad()
+def evidence(output: GlimpseOutput, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch later_step"]:
+    """Log-likelihood of the true class by the auxiliary classifier, from each window alone.
+
+    Raises:
+        ValueError: if the model has no auxiliary classifier.
+    """
+    if output.auxiliary_logits is None:
+        raise ValueError("this reward reads the auxiliary classifier: train with one, or choose another reward")
+    return -step_losses(output.auxiliary_logits, labels)
+
+
+@torch.no_grad()
+def progress(output: GlimpseOutput, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch later_step"]:
+    """Fall of the cross-entropy from step to step."""
+    return -step_losses(output.logits, labels).diff(dim=1)
+
+
+@torch.no_grad()
+def confidence(output: GlimpseOutput, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch later_step"]:
+    """Rise of the true class's probability from step to step."""
+    return (-step_losses(output.logits, labels)).exp().diff(dim=1)
+
+
+REWARDS: dict[str, Reward] = {"evidence": evidence, "progress": progress, "confidence": confidence}

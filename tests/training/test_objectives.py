@@ -1,0 +1,207 @@
+"""Objectives: each moves the policy the right way on a task small enough to work out by hand."""
+
+import pytest
+import torch
+
+from glimpsenet import create_model
+from glimpsenet.config import ModelConfig, TrainingConfig
+from glimpsenet.errors import SettingError
+from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
+from glimpsenet.training.objectives import (
+    Listwise,
+    Pathwise,
+    PolicyGradient,
+    Salience,
+    ValueMap,
+    create_objective,
+    discounted,
+    judge,
+)
+from glimpsenet.training.rewards import confidence, evidence, progress
+from glimpsenet.training.task import diversity
+
+RANGE = (0.2, 0.5)
+BOXES = torch.tensor([[0.0, 0.0, 6.0, 6.0]]).expand(8, 4)
+"""The evidence: the upper left corner."""
+SETTINGS = {
+    "image_size": 32,
+    "glimpse_size": 8,
+    "sampling": "mipmap",
+    "num_glimpses": 3,
+    "localization": "tokens",
+    "localization_layer": 1,
+    "token_scales": (0.25,),
+}
+
+
+def model(**settings) -> GlimpseNet:
+    torch.manual_seed(0)
+    return create_model("glimpse_cnn", num_classes=2, in_channels=1, **{**SETTINGS, **settings})
+
+
+def covers(affine: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+    """1 for windows whose centre lies in the upper left quarter."""
+    return ((affine[..., 1] < 0) & (affine[..., 2] < 0)).float()
+
+
+def place_reward(output: GlimpseOutput, labels: torch.Tensor) -> torch.Tensor:
+    return covers(output.affine[:, 1:])
+
+
+@pytest.mark.parametrize("kind", ["gradient", "map", "salience"])
+def test_a_policy_learns_where_the_reward_is(kind):
+    net = model(stop_gradient=True)
+    objective = {
+        "gradient": lambda: PolicyGradient(RANGE, place_reward, net.classifier.in_features),
+        "map": lambda: ValueMap(RANGE, place_reward),
+        "salience": lambda: Salience(RANGE),
+    }[kind]()
+    parameters = [*net.policy.parameters(), *objective.parameters()]
+    optimizer = torch.optim.Adam(parameters, 0.03)
+    # Bright in the corner that pays, so that there is something to see.
+    images = torch.rand(8, 1, 32, 32) * 0.2
+    images[:, :, :16, :16] += 1
+    labels = torch.zeros(8, dtype=torch.long)
+    for _ in range(40):
+        output = net(images, policy=objective.behaviour(net, 0.3, labels, BOXES))
+        loss = objective(net, output, labels, BOXES)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    net.eval()
+    assert covers(net(images).affine[:, 1]).mean() == 1
+
+
+def test_later_passes_over_a_batch_look_again_through_its_windows_and_clip():
+    net = model(stop_gradient=True)
+    objective = PolicyGradient(RANGE, place_reward, net.classifier.in_features, passes=3, clip=0.2)
+    images, labels = torch.rand(8, 1, 32, 32), torch.zeros(8, dtype=torch.long)
+    optimizer = torch.optim.SGD(net.policy.parameters(), 5.0)
+    seen, moved = [], []
+    for _ in range(4):
+        output = net(images, policy=objective.behaviour(net, 0.0, labels, BOXES))
+        seen.append(output.affine)
+        optimizer.zero_grad()
+        objective(net, output, labels, BOXES).backward()
+        moved.append(any(p.grad.abs().max() > 0 for p in net.policy.parameters()))
+        optimizer.step()
+        restored = PolicyGradient(RANGE, place_reward, net.classifier.in_features, passes=3, clip=0.2)
+        restored.load_state_dict(objective.state_dict())  # as if training had been interrupted here
+        objective = restored
+    assert torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[0], seen[2])
+    assert not torch.equal(seen[0], seen[3])
+    assert moved[0]
+
+
+def test_the_first_pass_is_plain_policy_gradient():
+    net = model()
+    images, labels = torch.rand(8, 1, 32, 32), torch.zeros(8, dtype=torch.long)
+    output = net(images)
+    objective = PolicyGradient(RANGE, place_reward, net.classifier.in_features)
+    objective(net, output, labels, BOXES).backward()
+    advantage = place_reward(output, labels) - torch.stack(
+        [objective.baseline(o)[:, 0] for o in output.state.fused[:2]], 1
+    )
+    advantage = ((advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-6)).detach()
+    log_probability = torch.stack(
+        [net.policy.distribution(output.state.before(t)).log_probability(output.affine[:, t - 1]) for t in (2, 3)], 1
+    )
+    (expected,) = torch.autograd.grad(-(advantage * log_probability).mean(), net.policy.score.weight)
+    torch.testing.assert_close(net.policy.score.weight.grad, expected)
+
+
+def test_only_the_policy_learns_from_an_objective_behind_a_stopped_gradient():
+    net = model()
+    images, labels = torch.rand(8, 1, 32, 32), torch.zeros(8, dtype=torch.long)
+    objective = ValueMap(RANGE, evidence)
+    objective(net, net(images), labels, BOXES).backward()
+    learning = {name for name, parameter in net.named_parameters() if parameter.grad is not None}
+    assert learning
+    assert all(name.startswith("policy.") for name in learning)
+
+
+def test_the_value_map_predicts_the_rewards_of_the_windows_looked_at():
+    net = model()
+    images, labels = torch.rand(8, 1, 32, 32), torch.arange(8) % 2
+    output = net(images)
+    rewards = evidence(output, labels)
+    predicted = torch.stack(
+        [net.policy.distribution(output.state.before(t)).score(output.affine[:, t - 1]) for t in (2, 3)], 1
+    )
+    error = (predicted - rewards).abs()
+    huber = torch.where(error < 1, 0.5 * error**2, error - 0.5).mean()
+    torch.testing.assert_close(ValueMap(RANGE, evidence)(net, output, labels, BOXES), huber)
+
+
+def test_rewards_by_hand():
+    torch.manual_seed(0)
+    output = GlimpseOutput(torch.randn(4, 3, 5), torch.zeros(4, 3, 3), torch.zeros(4, 3, 2), torch.randn(4, 2, 5))
+    labels = torch.tensor([0, 1, 2, 3])
+    p = output.logits.softmax(-1)[torch.arange(4), :, labels]
+    torch.testing.assert_close(confidence(output, labels), p[:, 1:] - p[:, :-1])
+    torch.testing.assert_close(progress(output, labels), p[:, 1:].log() - p[:, :-1].log())
+    own = output.auxiliary_logits.softmax(-1)[torch.arange(4), :, labels]
+    torch.testing.assert_close(evidence(output, labels), own.log())
+    returns = discounted(torch.tensor([[1.0, 2.0, 4.0]]), 0.5)
+    assert returns.tolist() == [[1 + 1 + 1, 2 + 2, 4]]
+
+
+def test_candidates_are_judged_as_they_would_be_seen_and_leave_no_trace():
+    net = model().train()
+    images, labels = torch.rand(8, 1, 32, 32), torch.arange(8) % 2
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    windows = torch.tensor([[0.25, 0.0, 0.0], [0.25, 0.5, 0.5]]).expand(8, 2, 3)
+    rewards = judge(net, images, windows, labels)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    net.eval()
+    glimpses = net.glimpses(images, windows)[:, 1]
+    own = net.auxiliary_classifier(net.backbone(glimpses).pooled).log_softmax(1)
+    torch.testing.assert_close(rewards[:, 1], own[torch.arange(8), labels], atol=1e-5, rtol=1e-5)
+
+
+def test_listwise_looks_at_the_best_candidate():
+    net, objective = model(), Listwise(RANGE)
+    images, labels = torch.rand(8, 1, 32, 32), torch.arange(8) % 2
+    looked = objective.behaviour(net, 0.0, labels, BOXES)
+    output = net(images, policy=looked)
+    for step, (windows, rewards) in enumerate(zip(looked.windows, looked.rewards, strict=True), 1):
+        assert torch.equal(output.affine[:, step], windows[torch.arange(8), rewards.argmax(1)])
+    objective(net, output, labels, BOXES).backward()
+    assert any(p.grad is not None and p.grad.any() for p in net.policy.parameters())
+
+
+def test_pathwise_is_the_papers_loss_alone():
+    net = model(localization="linear")
+    objective = Pathwise(RANGE)
+    output = net(torch.rand(8, 1, 32, 32), policy=objective.behaviour(net, 0.0, torch.zeros(8).long(), BOXES))
+    assert objective(net, output, torch.zeros(8).long(), BOXES) == 0
+    output.logits.sum().backward()
+    assert any(p.grad is not None and p.grad.any() for p in net.policy.parameters())
+
+
+def test_unknown_boxes_teach_nothing():
+    net, objective = model(), Salience(RANGE)
+    output = net(torch.rand(8, 1, 32, 32))
+    assert objective(net, output, torch.zeros(8).long(), torch.full((8, 4), torch.nan)) == 0
+
+
+@pytest.mark.parametrize(
+    ("objective", "settings", "culprit"),
+    [
+        ("policy-gradient", {"localization": "linear"}, "probabilities"),
+        ("value-map", {"localization": "linear", "localization_noise": 0.5}, "tokens"),
+        ("pathwise", {}, "no gradient"),
+        ("feature-map", {"localization": "linear"}, "spatiotemporal"),
+        ("listwise", {"auxiliary_classifier": False}, "auxiliary"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(objective, settings, culprit):
+    settings = {**SETTINGS, **settings}
+    with pytest.raises(SettingError, match=culprit):
+        create_objective(TrainingConfig(objective=objective), ModelConfig(**settings), model(**settings))
+
+
+def test_the_schedule_of_random_windows():
+    training = TrainingConfig(random_until=0.2, diversity=0.5, diversity_until=0.7)
+    assert [diversity(training, progress) for progress in (0, 0.1, 0.2, 0.6, 0.7, 1)] == [1, 1, 0.5, 0.5, 0, 0]
