@@ -66,8 +66,6 @@ class ModelConfig:
     """For tokens: the scales s to choose among."""
     token_subcells: int = 1
     """For tokens: places along each side of a feature map's cell to choose among."""
-    token_temperature: float = 1.0
-    """For tokens: scores are divided by this before windows are drawn in training."""
     max_overlap: float = 0.5
     """For tokens: do not look again where windows share more than this of their area; 1 allows everything."""
     stop_gradient: bool = True
@@ -100,7 +98,6 @@ class ModelConfig:
             f"token_scales must be in 0..1, one or more, got {self.token_scales}",
         )
         _require(self.token_subcells >= 1, f"token_subcells must be 1 or more, got {self.token_subcells}")
-        _require(self.token_temperature > 0, f"token_temperature must be positive, got {self.token_temperature}")
         _require(0 <= self.max_overlap <= 1, f"max_overlap must be in 0..1, got {self.max_overlap}")
 
 

@@ -37,7 +37,6 @@ def digits() -> Config:
             localization="tokens",
             localization_layer=1,
             token_scales=(0.3,),
-            token_temperature=0.3,
         ),
         data=DigitsConfig(),
         training=TrainingConfig(
@@ -87,7 +86,7 @@ def image_folder() -> Config:
             localization="tokens",
             localization_layer=-2,
             token_scales=(0.2, 0.35),
-            token_temperature=0.3,
+            token_subcells=2,
         ),
         data=FolderConfig(),
         training=TrainingConfig(

@@ -13,15 +13,15 @@ from glimpsenet.models.distributions import CategoricalWindows, GaussianWindows,
 WINDOWS = torch.tensor([[[0.3, -0.5, 0.0], [0.3, 0.5, 0.0], [0.6, 0.0, 0.0]]])
 
 
-def test_probabilities_are_the_softmax_of_scores_over_temperature():
-    d = CategoricalWindows(WINDOWS, torch.tensor([[0.0, 1.0, -1.0]]), temperature=0.5)
+def test_probabilities_are_the_softmax_of_scores():
+    d = CategoricalWindows(WINDOWS, torch.tensor([[0.0, 2.0, -2.0]]))
     weights = [1.0, math.e**2, math.e**-2]
     for window, weight in zip(WINDOWS[0], weights, strict=True):
         assert d.log_probability(window[None]).exp().item() == pytest.approx(weight / sum(weights), rel=1e-5)
     p = [weight / sum(weights) for weight in weights]
     assert d.entropy().item() == pytest.approx(-sum(x * math.log(x) for x in p), rel=1e-5)
     assert torch.equal(d.mode(), WINDOWS[:, 1])
-    assert d.score(WINDOWS[:, 2]).item() == -1
+    assert d.score(WINDOWS[:, 2]).item() == -2
 
 
 def test_draws_follow_the_probabilities_and_exploration_is_uniform():

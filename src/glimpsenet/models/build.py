@@ -107,7 +107,6 @@ def _create_policy(config: ModelConfig, net: nn.Module, width: int) -> Policy:
             width,
             config.token_scales,
             subcells=config.token_subcells,
-            temperature=config.token_temperature,
             max_overlap=config.max_overlap,
             stop_gradient=config.stop_gradient,
         )

@@ -1,6 +1,6 @@
 """Distributions over windows: what a policy that draws its windows draws them from.
 
-    categorical:   p(window n) = softmax(score_n / temperature)
+    categorical:   p(window n) = softmax(scores)_n
     Gaussian:      window = squash(sigmoid(mean + sigma e)),   e ~ N(0, 1)
 
 Objectives ask them how likely a window was, whoever chose it. Draws use torch's global random numbers.
@@ -47,7 +47,6 @@ class CategoricalWindows(WindowDistribution):
         windows: the candidates.
         scores: of each candidate; the higher, the likelier.
         allowed: those that may be chosen; where none may, all may.
-        temperature: scores are divided by it.
     """
 
     def __init__(
@@ -55,13 +54,12 @@ class CategoricalWindows(WindowDistribution):
         windows: Float[Tensor, "batch n 3"],
         scores: Float[Tensor, "batch n"],
         allowed: Bool[Tensor, "batch n"] | None = None,
-        temperature: float = 1.0,
     ):
         self.windows, self.scores = windows, scores
         self.allowed = torch.ones_like(scores, dtype=torch.bool) if allowed is None else allowed
         self.allowed = self.allowed | ~self.allowed.any(1, keepdim=True)
         # No -inf: it would turn 0 x log 0 into NaN on the way back.
-        self.log_probabilities = (scores / temperature).masked_fill(~self.allowed, -1e4).log_softmax(1)
+        self.log_probabilities = scores.masked_fill(~self.allowed, -1e4).log_softmax(1)
 
     def sample(self) -> Float[Tensor, "batch 3"]:
         """See :class:`WindowDistribution`."""
@@ -95,7 +93,7 @@ class CategoricalWindows(WindowDistribution):
             return (shift + (scale / affine[:, None, 0]).log().square()).argmin(1)
 
     def _pick(self, index: Tensor) -> Float[Tensor, "batch 3"]:
-        return self.windows[torch.arange(len(index), device=index.device), index]
+        return self.windows[torch.arange(index.shape[0], device=index.device), index]
 
 
 class GaussianWindows(WindowDistribution):

@@ -55,18 +55,23 @@ class DiverseGlimpses(Policy):
         share: 0..1, of windows that are random; may be changed between batches.
         scale_range: of random windows, where the policy has no distribution of its own to explore.
         pathwise: let gradients pass from the windows into the policy.
+        greedy: take the likeliest of the policy's windows, not a draw.
     """
 
-    def __init__(self, policy: Policy, share: float, scale_range: ScaleRange, *, pathwise: bool):
+    def __init__(
+        self, policy: Policy, share: float, scale_range: ScaleRange, *, pathwise: bool = False, greedy: bool = False
+    ):
         super().__init__()
-        self.policy, self.share, self.scale_range, self.pathwise = policy, share, scale_range, pathwise
+        self.policy, self.share, self.scale_range = policy, share, scale_range
+        self.pathwise, self.greedy = pathwise, greedy
 
     def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
         """See :class:`Policy`."""
         with torch.set_grad_enabled(self.pathwise and torch.is_grad_enabled()):
             if isinstance(self.policy, StochasticPolicy):
                 distribution = self.policy.distribution(state)
-                chosen, explored = distribution.sample(), distribution.explore()
+                chosen = distribution.mode() if self.greedy else distribution.sample()
+                explored = distribution.explore()
             else:
                 chosen = self.policy(state)
                 explored = squash_to_window(torch.rand_like(chosen), self.scale_range)

@@ -1,6 +1,6 @@
 """The token policy: every place of the feature maps seen so far proposes windows, the best one is looked at next.
 
-    score(u, k) = v_k . ReLU(W u + V o_t + w log s_u),       p = softmax(score / temperature)
+    score(u, k) = v_k . ReLU(W u + V o_t + w log s_u),       p = softmax(score)
 
 u is the token of one place of one glimpse's feature map (what is there), o_t the fusion's newest output (what is known
 altogether), s_u the scale it was seen at. Each token proposes the windows of every scale k centred where it lies in the
@@ -32,7 +32,6 @@ class TokenPolicy(StochasticPolicy):
         context: width of the fusion's output.
         scales: the scales that every place proposes.
         subcells: points along each side of a cell that it proposes; 1 is its centre.
-        temperature: of the draws.
         max_overlap: windows that share more than this of their area with one looked at are left out; 1 leaves none out.
         stop_gradient: whether learning to choose leaves the backbone alone.
         width: hidden units.
@@ -47,7 +46,6 @@ class TokenPolicy(StochasticPolicy):
         scales: Sequence[float],
         *,
         subcells: int = 1,
-        temperature: float = 1.0,
         max_overlap: float = 0.5,
         stop_gradient: bool = True,
         width: int = 64,
@@ -59,8 +57,7 @@ class TokenPolicy(StochasticPolicy):
         self.score = nn.Linear(width, len(scales) * subcells**2)
         nn.init.zeros_(self.score.weight)
         self.register_buffer("scales", torch.tensor(scales), persistent=False)
-        self.subcells, self.temperature = subcells, temperature
-        self.max_overlap, self.stop_gradient = max_overlap, stop_gradient
+        self.subcells, self.max_overlap, self.stop_gradient = subcells, max_overlap, stop_gradient
 
     def distribution(self, state: GlimpseState) -> CategoricalWindows:
         """Scores of all windows that all tokens propose."""
@@ -73,9 +70,7 @@ class TokenPolicy(StochasticPolicy):
             hidden = self.token(tokens) + self.context(context.float())[:, None, None, None]
             hidden = F.relu(hidden + self.zoom(affine[..., :1].log())[:, :, None, None])
             windows = self._windows(affine, *maps.shape[-2:])
-            return CategoricalWindows(
-                windows, self.score(hidden).flatten(1), self._unseen(windows, affine), self.temperature
-            )
+            return CategoricalWindows(windows, self.score(hidden).flatten(1), self._unseen(windows, affine))
 
     def _windows(self, affine: Float[Tensor, "batch step 3"], rows: int, columns: int) -> Float[Tensor, "batch n 3"]:
         """In the order of the scores: step, row, column, point within the cell (row by row), scale."""
@@ -94,4 +89,4 @@ class TokenPolicy(StochasticPolicy):
 
     def extra_repr(self) -> str:
         """What ``repr`` shows."""
-        return f"scales={self.scales.tolist()}, subcells={self.subcells}, temperature={self.temperature}"
+        return f"scales={self.scales.tolist()}, subcells={self.subcells}"

@@ -1,6 +1,5 @@
 """Learning curves of all rows, and the scanpaths of the same images under each."""
 
-import csv
 from pathlib import Path
 
 import torch
@@ -9,6 +8,7 @@ from matplotlib.figure import Figure
 from glimpsenet import runs
 from glimpsenet.data.loading import InOrder, create_loader, open_data
 from glimpsenet.inspection.figures import PALETTE, as_shown, draw_window, show_image
+from glimpsenet.training.series import mean_curve, read_curve
 
 LINES = ("-", "--")
 COLORS = (*PALETTE[:6], "black")
@@ -19,26 +19,17 @@ def plot_learning_curves(folders: dict[str, list[Path]]) -> Figure:
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     axes = figure.add_subplot()
     for place, (row, places) in enumerate(folders.items()):
-        curves = [_read_curve(folder) for folder in places]
-        steps = sorted(set.intersection(*(set(curve) for curve in curves)))
-        mean = [sum(curve[step] for curve in curves) / len(curves) for step in steps]
+        curve = mean_curve([read_curve(folder) for folder in places])
         # Nine rows, seven colours that can be told apart: the second round is dashed.
-        axes.plot(steps, mean, LINES[place // 7 % 2], color=COLORS[place % 7], label=row, linewidth=1.8)
+        axes.plot(
+            list(curve), list(curve.values()), LINES[place // 7 % 2], color=COLORS[place % 7], label=row, linewidth=1.8
+        )
     axes.set_xlabel("optimiser steps")
     axes.set_ylabel("validation accuracy after the last glimpse")
     axes.set_ylim(0, 1)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return figure
-
-
-def _read_curve(folder: Path) -> dict[int, float]:
-    with open(folder / runs.METRICS, newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    last = max(
-        (name for name in rows[0] if name.startswith("val/accuracy_")), key=lambda name: int(name.split("_")[-1])
-    )
-    return {int(row["step"]): float(row[last]) for row in rows if row[last]}
 
 
 def plot_scanpaths_by_row(folders: dict[str, list[Path]], num_images: int = 4) -> Figure:

@@ -2,7 +2,7 @@
 
     pathwise           the classification loss, through the sampling of the glimpse (Tan et al. 2021; the report)
     policy gradient    -A_t log pi(a_t),  A_t = r_t - b(o_{t-1})           (Williams 1992; RAM, Mnih et al. 2014)
-    value map          (score(a_t) - r_t)^2, whoever chose a_t             contextual bandit, learned off-policy
+    value map          (score(a_t) - r_t)^2, whoever chose a_t             (a contextual bandit, epsilon-greedy)
     listwise           CE(softmax(scores of K windows), softmax(their rewards / tau))
     feature map        CE of a classifier on the first feature map at a_t  (Uni-AdaFocus, Wang et al. 2024)
     salience           -log pi(the window on the box), or its distance     (boxes known; "GlimpseNet", 2017)
@@ -182,6 +182,10 @@ class ValueMap(Objective):
     def __init__(self, scale_range: ScaleRange, reward: Reward, delta: float = 1.0):
         super().__init__(scale_range)
         self.reward, self.delta = reward, delta
+
+    def behaviour(self, model: GlimpseNet, share: float, labels: Tensor, boxes: Tensor) -> Policy:
+        """The best window, or, now and then, any."""
+        return DiverseGlimpses(model.policy, share, self.scale_range, greedy=True)
 
     def forward(self, model: GlimpseNet, output: GlimpseOutput, labels: Tensor, boxes: Tensor) -> Tensor:
         """See :class:`Objective`."""

@@ -3,7 +3,9 @@
 OUT/NAME/seed-N/    a run folder, with evaluation.json beside its summary.json
 """
 
+import csv
 import json
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,3 +93,19 @@ def read_results(folders: Mapping[str, Sequence[Path]]) -> dict[str, list[dict[s
                     ) from error
             results.setdefault(row, []).append(entry)
     return results
+
+
+def read_curve(folder: Path) -> dict[int, float]:
+    """Optimiser step -> validation accuracy of the last glimpse, of a run."""
+    with open(folder / runs.METRICS, newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    last = max(
+        (name for name in rows[0] if name.startswith("val/accuracy_")), key=lambda name: int(name.split("_")[-1])
+    )
+    return {int(row["step"]): float(row[last]) for row in rows if row[last]}
+
+
+def mean_curve(curves: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """Mean over seeds, at the steps that all of them have."""
+    steps = sorted(set.intersection(*(set(curve) for curve in curves)))
+    return {step: statistics.fmean(curve[step] for curve in curves) for step in steps}

@@ -1,0 +1,1 @@
+"""Measurements that compare: ways of learning to look, and speed."""

@@ -1,0 +1,232 @@
+"""Which way of learning where to look is best: methods trained side by side on one task, and one table.
+
+    gain share = (learned - random) / (oracle - random)
+
+with the same weights under all three: the part of what can be won by looking that a policy wins. Every method is the
+recipe of the task with something changed; ``mgnet`` and ``oracle`` bound the rest from below and above.
+"""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from glimpsenet.config import Config
+from glimpsenet.errors import SettingError
+from glimpsenet.files import write_json
+from glimpsenet.recipes import with_papers_localization
+from glimpsenet.training.series import mean_curve, read_curve, read_results, train_series
+
+BEST, REFERENCE, BOUND = "best", "mgnet", "oracle"
+
+
+def change(config: Config, *, model: Mapping[str, Any] | None = None, **training: Any) -> Config:
+    """``config`` with some settings of the model and of the training changed."""
+    return replace(config, model=replace(config.model, **(model or {})), training=replace(config.training, **training))
+
+
+def _mgnet(config: Config) -> Config:
+    config = with_papers_localization(config)
+    return change(config, model={"sampling": "bilinear", "align_corners": True, "batch_norm": "shared"})
+
+
+def _gaussian(config: Config) -> Config:
+    return change(config, model={"localization": "linear", "localization_noise": 0.5}, objective="policy-gradient")
+
+
+def _feature_map(config: Config) -> Config:
+    return change(config, model={"localization": "spatiotemporal"}, objective="feature-map")
+
+
+METHODS: dict[str, tuple[Callable[[Config], Config], str]] = {
+    BEST: (lambda c: c, "the recipe as it is: token policy, value map"),
+    REFERENCE: (_mgnet, "MGNet: linear, pathwise, bilinear, shared norms"),
+    BOUND: (lambda c: change(c, objective="oracle"), "trained and evaluated on the boxes: the bound"),
+    "mgnet-separate-norms": (lambda c: change(_mgnet(c), model={"batch_norm": "separate"}), "mgnet, separate norms"),
+    "pathwise-mipmap": (with_papers_localization, "mgnet, separate norms, anti-aliased"),
+    "pathwise-linearized": (
+        lambda c: change(with_papers_localization(c), model={"sampling": "linearized"}),
+        "mgnet, separate norms, linearized sampling",
+    ),
+    "spatiotemporal": (
+        lambda c: change(with_papers_localization(c), model={"localization": "spatiotemporal"}),
+        "the report's attention over tokens, pathwise, anti-aliased",
+    ),
+    "ram": (_gaussian, "Gaussian around the linear network, policy gradient"),
+    "policy-gradient": (
+        lambda c: change(c, objective="policy-gradient"),
+        "token policy, REINFORCE with a learned baseline",
+    ),
+    "ppo": (
+        lambda c: change(c, objective="policy-gradient", ppo_passes=2),
+        "token policy, clipped policy gradient, two passes",
+    ),
+    "listwise": (
+        lambda c: change(c, objective="listwise"),
+        "token policy, four candidates a step, the best is looked at",
+    ),
+    "feature-map": (_feature_map, "spatiotemporal policy moved over the first feature map"),
+    "salience": (
+        lambda c: change(c, objective="salience"),
+        "token policy supervised by boxes",
+    ),
+    "without-warm-up": (lambda c: change(c, random_until=0.0), "best without random windows at first"),
+    "without-diversity": (lambda c: change(c, diversity=0.0), "best without random windows later"),
+    "without-even-attention": (
+        lambda c: change(c, model={"even_attention": False}),
+        "best with Kaiming's initial attention",
+    ),
+    "without-stop-gradient": (
+        lambda c: change(c, model={"stop_gradient": False}),
+        "best with gradients from policy to features",
+    ),
+    "without-separate-norms": (lambda c: change(c, model={"batch_norm": "shared"}), "best with shared norms"),
+    "without-anti-aliasing": (lambda c: change(c, model={"sampling": "bilinear"}), "best with bilinear sampling"),
+    "without-inhibition": (lambda c: change(c, model={"max_overlap": 1.0}), "best, free to look again"),
+    "reward-progress": (lambda c: change(c, reward="progress"), "best, rewarded by the fall of the loss"),
+    "reward-confidence": (lambda c: change(c, reward="confidence"), "best, rewarded by the rise of the probability"),
+}
+"""Name -> (change of the recipe, what it is)."""
+
+
+def bench_localization(
+    config: Config,
+    methods: Sequence[str],
+    out: Path,
+    *,
+    seeds: int = 1,
+    device: str = "auto",
+    tell: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Train the methods on the task of ``config``, and write OUT/localization.json and OUT/localization.png.
+
+    Args:
+        config: a recipe that uses the best method.
+        methods: names of METHODS; ``mgnet`` and ``oracle`` are added.
+        out: folder of the runs; what is done there is not done again.
+        seeds: 0, 1, ... this many for every method.
+        device: see :func:`glimpsenet.devices.choose_device`.
+        tell: is told what is under way.
+
+    Raises:
+        SettingError: for an unknown method.
+    """
+    check_methods(methods)
+    names = dict.fromkeys([*methods, REFERENCE, BOUND])
+    experiments = {name: [replace(METHODS[name][0](config), seed=s) for s in range(seeds)] for name in names}
+    folders = train_series(experiments, out, device=device, tell=tell)
+    return write_results(folders, out)
+
+
+def check_methods(methods: Sequence[str]) -> None:
+    """Refuse names that are no methods.
+
+    Raises:
+        SettingError: naming the first one.
+    """
+    for name in methods:
+        if name not in METHODS:
+            raise SettingError(f"no method '{name}'; there are {', '.join(METHODS)}")
+
+
+def write_results(folders: Mapping[str, Sequence[Path]], out: Path) -> dict[str, Any]:
+    """Summarise runs under OUT/localization.json and draw OUT/localization.png; returns what the JSON holds."""
+    from glimpsenet.inspection.figures import save_figure
+
+    results = read_results(folders)
+    curves = {name: [read_curve(folder) for folder in places] for name, places in folders.items()}
+    final = statistics.fmean(accuracy(entry) for entry in results[REFERENCE]) if REFERENCE in results else None
+    methods = {
+        name: {"what": METHODS[name][1], **summarize(entries), "steps_to_reference": steps_to(curves[name], final)}
+        for name, entries in results.items()
+    }
+    first = next(iter(results.values()))[0]["summary"]
+    values = {"methods": methods, "machine": first["machine"]}
+    write_json(out / "localization.json", values)
+    save_figure(plot_methods(methods, curves), out / "localization.png")
+    return values
+
+
+def accuracy(entry: Mapping[str, Any]) -> float:
+    """Of the last step, under the policy that was trained."""
+    policies = entry["evaluation"]["policies"]
+    return policies["learned"]["accuracy"][-1]
+
+
+def summarize(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over seeds, and every seed's own accuracy and gain share."""
+    policies = [entry["evaluation"]["policies"] for entry in entries]
+
+    def mean(values: Sequence[float]) -> float:
+        return statistics.fmean(values)
+
+    def steps(policy: str, name: str) -> list[float] | None:
+        lists = [p[policy][name] for p in policies if policy in p]
+        return [mean(column) for column in zip(*lists, strict=True)] if lists and lists[0] is not None else None
+
+    shares = [gain_share(p) for p in policies]
+    return {
+        "accuracy": mean([accuracy(entry) for entry in entries]),
+        "accuracies": [accuracy(entry) for entry in entries],
+        "accuracy_by_step": steps("learned", "accuracy"),
+        "found_rate": steps("learned", "found_rate"),
+        "hit_rate": steps("learned", "hit_rate"),
+        "mean_scale": steps("learned", "mean_scale"),
+        **{name: mean([p[name]["accuracy"][-1] for p in policies]) for name in ("random", "center", "none")},
+        "oracle": mean([p["oracle"]["accuracy"][-1] for p in policies]) if "oracle" in policies[0] else None,
+        "gain_share": None if None in shares else mean([share for share in shares if share is not None]),
+        "gain_shares": shares,
+        "steps": entries[0]["summary"]["steps"],
+        "seconds": mean([entry["summary"]["seconds"] for entry in entries]),
+        "share_of_full_pass": entries[0]["summary"]["cost"]["share_of_full_pass"],
+    }
+
+
+def gain_share(policies: Mapping[str, Any]) -> float | None:
+    """(learned - random) / (oracle - random); None without boxes, or where the oracle is no better than chance."""
+    if "oracle" not in policies:
+        return None
+    learned, random, oracle = (policies[name]["accuracy"][-1] for name in ("learned", "random", "oracle"))
+    return (learned - random) / (oracle - random) if oracle - random > 0.01 else None
+
+
+def steps_to(curves: Sequence[Mapping[int, float]], wanted: float | None) -> int | None:
+    """First validation at which the mean over seeds reaches ``wanted``; None if never."""
+    if wanted is None:
+        return None
+    return next((step for step, value in mean_curve(curves).items() if value >= wanted), None)
+
+
+def plot_methods(methods: Mapping[str, Any], curves: Mapping[str, Sequence[Mapping[int, float]]]) -> Any:
+    """Accuracy of every method as bars (each seed a dot, random and oracle beside), and the learning curves."""
+    from matplotlib.figure import Figure
+
+    from glimpsenet.inspection.figures import PALETTE
+
+    names = sorted(methods, key=lambda name: methods[name]["accuracy"])
+    figure = Figure(figsize=(11, 0.34 * len(names) + 2.2), layout="constrained")
+    bars, lines = figure.subplots(1, 2, width_ratios=(1.15, 1))
+    for place, name in enumerate(names):
+        values = methods[name]
+        color = PALETTE[3] if name == REFERENCE else PALETTE[2] if name == BOUND else PALETTE[0]
+        shown = values["oracle"] if name == BOUND else values["accuracy"]
+        bars.barh(place, shown, color=color, alpha=0.75, height=0.7)
+        if name != BOUND:
+            bars.plot(values["accuracies"], [place] * len(values["accuracies"]), "o", color="black", markersize=3)
+            bars.plot(values["random"], place, "|", color="black", markersize=11)
+        bars.text(min(shown, 0.985) - 0.01, place, f"{shown:.3f}", ha="right", va="center", fontsize=8, color="white")
+    bars.set_yticks(range(len(names)), names, fontsize=8)
+    bars.set_xlim(0, 1)
+    bars.set_xlabel("accuracy after the last glimpse (dots: seeds; line: random places)")
+    chosen = [name for name in reversed(names) if name != BOUND]
+    chosen = list(dict.fromkeys([*chosen[:5], *(name for name in (BEST, REFERENCE) if name in chosen)]))
+    for place, name in enumerate(chosen):
+        curve = mean_curve(curves[name])
+        lines.plot(list(curve), list(curve.values()), color=PALETTE[place % len(PALETTE)], label=name, linewidth=1.8)
+    lines.set_xlabel("optimiser steps")
+    lines.set_ylabel("validation accuracy after the last glimpse")
+    lines.set_ylim(0, 1)
+    lines.grid(alpha=0.3)
+    lines.legend(fontsize=8, frameon=False)
+    return figure
