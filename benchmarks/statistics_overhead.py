@@ -28,8 +28,8 @@ from glimpsenet.models.build import build_model
 from glimpsenet.recipes import digits
 from glimpsenet.runs import LOCALIZATION, arrange_for_speed
 from glimpsenet.training.logs import quiet_libraries
-from glimpsenet.training.statistics import EVERY, LocalizationStatistics
 from glimpsenet.training.objectives import Pathwise
+from glimpsenet.training.statistics import EVERY, LocalizationStatistics
 from glimpsenet.training.task import GlimpseTask
 
 WARMUP = 5

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import tyro
 
+from glimpsenet.bench.cli import bench_app
 from glimpsenet.config import Config, DigitsConfig, check_seed
 from glimpsenet.errors import SettingError, UserError
 from glimpsenet.inspection.cli import inspect_app
@@ -157,6 +158,7 @@ def predict(
     /,
     *,
     top: int = 3,
+    exit_confidence: float = 1.0,
     figure: Path | None = None,
     batch_size: int = 32,
     skip_bad: bool = False,
@@ -170,6 +172,7 @@ def predict(
         run: run folder.
         images: image files and folders.
         top: classes told for each image.
+        exit_confidence: stop looking at an image once its class is more probable than this; 1 takes all glimpses.
         figure: draw the scanpaths of the first twelve images to this file (png, pdf, svg).
         batch_size: images at a time.
         skip_bad: skip unreadable images, and count them.
@@ -186,18 +189,18 @@ def predict(
     with _standard_output(json or csv) as output:
         from glimpsenet.data.images import find_images
         from glimpsenet.devices import choose_device
-        from glimpsenet.inference import Unreadable
+        from glimpsenet.inference import ExitRule, Unreadable
         from glimpsenet.inference import predict as classify
-        from glimpsenet.inspection.figures import save_figure
-        from glimpsenet.inspection.scanpath import MAX_ROWS, plot_scanpaths
+        from glimpsenet.inspection.scanpath import MAX_ROWS, gather
         from glimpsenet.runs import load_run
 
+        rule = ExitRule(exit_confidence)
         loaded = load_run(run, choose_device(device))
         files = [file for image in images for file in find_images(image)]
         rows: list[dict[str, Any]] = []
         drawn: list[Prediction] = []
         skipped: list[str] = []
-        for prediction in classify(loaded, files, batch_size=batch_size):
+        for prediction in classify(loaded, files, batch_size=batch_size, rule=rule):
             if isinstance(prediction, Unreadable):
                 if not skip_bad:
                     raise UserError(f"{prediction.problem}; remove the file or pass --skip-bad")
@@ -207,18 +210,45 @@ def predict(
             if figure is not None and len(drawn) < MAX_ROWS:
                 drawn.append(prediction)
         if drawn and figure is not None:
-            save_figure(plot_scanpaths(drawn), figure)
+            gather(drawn).save(figure)
         if json:
             print(json_module.dumps({"predictions": rows, "skipped": skipped}), file=output)
         elif csv:
             print(_to_csv(rows), end="", file=output)
         else:
-            _print_predictions(rows)
+            _print_predictions(rows, early_exit=exit_confidence < 1)
         for problem in skipped:
             print(f"skipped: {problem}", file=sys.stderr)
         if drawn:
             note = f" (the first {MAX_ROWS} of {len(rows)})" if len(rows) > MAX_ROWS else ""
             print(f"drew {figure}{note}", file=sys.stderr if json or csv else sys.stdout)
+
+
+@app.command
+def export(
+    run: RunFolder,
+    /,
+    *,
+    format: Literal["onnx", "pt2"] = "onnx",
+    out: Path | None = None,
+    stepwise: bool = False,
+) -> None:
+    """Write a run's model for programs without this library; it takes raw images, 0..1, and carries its class names.
+
+    Args:
+        run: run folder.
+        format: onnx, or pt2 (torch.export).
+        out: file to write; model.onnx or model.pt2 in the run folder if not given.
+        stepwise: one file a glimpse (NAME.step1.onnx, ...) instead of one for all, to stop early.
+    """
+    out = run / f"model.{format}" if out is None else out
+    if out.suffix != f".{format}":
+        raise SettingError(f"--out {out}: a file of format {format} ends in .{format}")
+    from glimpsenet.inference.export import export as write
+    from glimpsenet.runs import load_run
+
+    for file in write(load_run(run), out, format, stepwise=stepwise):
+        _say(f"wrote {file}, {file.stat().st_size / 1e6:.1f} MB, which computes the same as {run}")
 
 
 @app.command
@@ -272,6 +302,7 @@ def reproduce(
 
 
 app.command(inspect_app, name="inspect")
+app.command(bench_app, name="bench")
 data_app = tyro.extras.SubcommandApp()
 app.command(data_app, name="data")
 
@@ -441,21 +472,23 @@ def _to_csv(rows: list[dict[str, Any]]) -> str:
     """One line an image: file, class, probability, then class and window (photo pixels) of every step."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    steps = len(rows[0]["steps"]) if rows else 0
+    steps = max((len(row["steps"]) for row in rows), default=0)
     names = [f"{name}_{step}" for step in range(1, steps + 1) for name in ("class", "x0", "y0", "x1", "y1")]
     writer.writerow(["file", "class", "probability", *names])
     for row in rows:
         looks = [value for s in row["steps"] for value in (s["class"], *(f"{edge:.1f}" for edge in s["box"]))]
+        looks += [""] * (5 * steps - len(looks))  # after an early exit
         writer.writerow([row["file"], row["class"], f"{row['probability']:.4f}", *looks])
     return text.getvalue()
 
 
-def _print_predictions(rows: list[dict[str, Any]]) -> None:
-    print_table(
-        f"{len(rows)} images",
-        ["file", "class", "probability", "after the first look"],
-        [[row["file"], row["class"], f"{row['probability']:.2f}", row["steps"][0]["class"]] for row in rows],
-    )
+def _print_predictions(rows: list[dict[str, Any]], early_exit: bool) -> None:
+    table = [[row["file"], row["class"], f"{row['probability']:.2f}", row["steps"][0]["class"]] for row in rows]
+    columns = ["file", "class", "probability", "after the first look"]
+    if early_exit:
+        columns.append("glimpses")
+        table = [[*cells, str(len(row["steps"]))] for cells, row in zip(table, rows, strict=True)]
+    print_table(f"{len(rows)} images", columns, table)
 
 
 def _print_evaluations(results: dict[str, dict[str, Any]], gain_share: float | None) -> None:

@@ -36,7 +36,7 @@ def pixel_to_normalized(pixel: Tensor, image_size: int) -> Tensor:
 
 def first_look(like: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch 3"]:
     """(1, 0, 0) for every image of ``like``: the whole image."""
-    affine = like.new_zeros(len(like), 3, dtype=torch.float32)
+    affine = like.new_zeros(like.shape[0], 3, dtype=torch.float32)
     affine[:, 0] = 1
     return affine
 

@@ -18,10 +18,10 @@ from glimpsenet.config import Config, DigitsConfig, FolderConfig, ModelConfig, T
 
 
 def digits() -> Config:
-    """Digit scenes; 80 px, four 20 px glimpses, 1,500 steps of 64 fresh scenes.
+    """Digit scenes; 80 px, four 20 px glimpses, 1,125 steps of 64 fresh scenes.
 
     A token policy whose scores predict how well each window would be read (the value map), learned while looking
-    elsewhere now and then, after a tenth of the schedule at random; separate batch normalisation for first look and
+    elsewhere now and then, after a fifth of the schedule at random; separate batch normalisation for first look and
     windows, anti-aliased glimpses, fusion that begins with equal attention. ``docs/localization.md`` says what each
     part gives.
     """
@@ -40,7 +40,7 @@ def digits() -> Config:
         ),
         data=DigitsConfig(),
         training=TrainingConfig(
-            epochs=8,
+            epochs=6,
             batch_size=64,
             optimizer="adamw",
             learning_rate=3e-3,
@@ -48,7 +48,7 @@ def digits() -> Config:
             gradient_clip=1.0,
             objective="value-map",
             objective_weight=1.0,
-            random_until=0.12,
+            random_until=0.2,
             diversity=0.1,
         ),
     )
@@ -64,7 +64,6 @@ def digits_far() -> Config:
         config,
         model=replace(config.model, image_size=120, scale_range=(0.15, 0.5), token_scales=(0.2, 0.4), token_subcells=2),
         data=DigitsConfig(num_clutter=16),
-        training=replace(config.training, epochs=16),
     )
 
 

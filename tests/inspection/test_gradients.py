@@ -170,17 +170,17 @@ def test_numbers_pictures_and_animation_are_written(scene, tmp_path):
     assert [float(row["tx"]) for row in rows] == pytest.approx(results[1].values.tolist(), rel=1e-4)
     assert [float(row["dL/dtx"]) for row in rows] == pytest.approx(results[1].gradient.tolist(), rel=1e-4)
     assert len(plot_sweeps(results).axes) == 6
-    animate_sweep(scene, scene.image.float(), results[1], tmp_path / "tx.gif", frames=4)
+    animate_sweep(scene, results[1], tmp_path / "tx.gif", frames=4)
     with Image.open(tmp_path / "tx.gif") as animation:
         assert animation.n_frames == 4
-    measured = arrows(scene, scene.image.float())
+    measured = arrows(scene)
     assert measured.gradient.shape == (3, 3)
     measured.save(tmp_path / "arrows.png")
     assert (tmp_path / "arrows.png").stat().st_size > 5000
 
 
 def test_the_field_is_the_loss_at_each_place(scene, tmp_path):
-    result = field(scene, scene.image.float(), step=2, points=5, scale=0.4)
+    result = field(scene, step=2, points=5, scale=0.4)
     assert result.places[0, 0].tolist() == pytest.approx([-0.6, -0.6])
     assert result.places[1, 3].tolist() == pytest.approx([0.3, -0.3])  # row y, column x
     loss, gradient = probe(scene, 2, torch.tensor([[0.4, 0.3, -0.3]]))
@@ -188,10 +188,10 @@ def test_the_field_is_the_loss_at_each_place(scene, tmp_path):
     torch.testing.assert_close(result.gradient[1, 3], gradient[0, 1:], atol=1e-5, rtol=1e-3)
     result.save(tmp_path / "field.png")
     with pytest.raises(ValueError, match="scale 1 has no room to move"):
-        field(scene, scene.image.float(), step=1)
+        field(scene, step=1)
 
 
 def test_arrows_need_windows():
     scene = observe(make_model(num_glimpses=1), torch.rand(1, 40, 40, dtype=torch.float64))
     with pytest.raises(ValueError, match="the first look only"):
-        arrows(scene, torch.rand(1, 40, 40))
+        arrows(scene)

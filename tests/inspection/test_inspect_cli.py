@@ -50,6 +50,7 @@ def test_every_tool_writes_what_it_says(inspect, tmp_path):
         (["sweep", "--step", "9"], "no step 9: the model takes 4"),
         (["sweep", "--points", "1"], "two points or more, got 1"),
         (["sweep", "--step", "1", "--parameter", "tx"], "no room to sweep tx"),
+        (["sweep", "--set", "2=1,0.9,0", "--allow-outside"], "allows 0 only; no room to sweep ty"),
         (["arrows", "--set", "2=0.3,0.9,0"], "leaves the image: |tx| and |ty| must be at most 1 - s = 0.7"),
         (["inject", "--set", "7=0.3,0,0"], "there is no step 7"),
         (["inject", "--set", "nonsense"], "cannot read the window 'nonsense': write STEP=s,tx,ty"),
@@ -87,6 +88,7 @@ def test_tools_over_many_images_and_runs(run, tmp_path, monkeypatch, capsys):
     main(["inspect", "scanpath", folder, scenes, "--device", "cpu"])
     main(["inspect", "statistics", folder, folder + "/."])
     main(["inspect", "dataset", folder, "--device", "cpu"])
+    main(["inspect", "quality", folder, "--glimpses", "oracle", "--images", "2", "--points", "20", "--out", "oracle"])
     flags = ["--generators", "own", "linearized", "--images", "2", "--points", "20", "--device", "cpu"]
     main(["inspect", "quality", folder, *flags])
     told = capsys.readouterr().out

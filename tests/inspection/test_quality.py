@@ -160,6 +160,18 @@ def test_quality_of_a_model_under_any_policy_and_generator(model, samples, tmp_p
     assert (tmp_path / "new/quality.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_every_sample_may_have_a_policy_of_its_own(model, samples):
+    places = [(0.3, 0.1, 0.2), (0.3, -0.1, 0.4)]
+    own = [FixedGlimpses({1: (1.0, 0.0, 0.0), 2: place}, CenterGlimpses(RANGE, 10)) for place in places]
+    both = gradient_quality(model, samples[:2], points=20, scale_range=RANGE, policy=own)
+    one_by_one = [
+        gradient_quality(model, samples[i : i + 1], points=20, scale_range=RANGE, policy=own[i]) for i in range(2)
+    ]
+    assert both.tx.cosine.value == pytest.approx(sum(one.tx.cosine.value for one in one_by_one) / 2)
+    with pytest.raises(ValueError, match="shorter"):
+        gradient_quality(model, samples[:2], points=20, scale_range=RANGE, policy=own[:1])
+
+
 def test_images_without_room_are_left_out_and_counted(model, samples, tmp_path):
     """A window in the corner cannot grow beyond the range's smallest scale, but can move."""
     corner = FixedGlimpses({1: (1.0, 0.0, 0.0), 2: (0.2, 0.8, 0.8)}, CenterGlimpses(RANGE, 10))

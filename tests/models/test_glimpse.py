@@ -132,3 +132,22 @@ def test_coordinates_stay_exact_under_autocast():
     plain = generator(generator.prepare(images), affine)
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(generator(generator.prepare(images), affine), plain)
+
+
+@pytest.mark.parametrize("scales", [(0.1, 0.2), (0.3, 1.0), (1.0, 1.0), (torch.nan, 0.5)])
+def test_levels_that_no_window_needs_are_not_sampled(scales, monkeypatch):
+    images, generator, sampled = torch.rand(2, 1, 64, 64), MipmapGlimpses(8), []
+    affine = torch.tensor([[scale, 0.0, 0.0] for scale in scales])
+    levels = generator.prepare(images)
+    plain = generator(levels, affine)  # with gradients, all are
+    grid_sample = F.grid_sample
+
+    def spy(image, *settings):
+        sampled.append(image.shape[-1])
+        return grid_sample(image, *settings)
+
+    monkeypatch.setattr("glimpsenet.models.glimpse.F.grid_sample", spy)
+    with torch.inference_mode():
+        torch.testing.assert_close(generator(levels, affine), plain, atol=0, rtol=0, equal_nan=True)
+    levels_needed = {(0.1, 0.2): [64, 32], (0.3, 1.0): [32, 16, 8], (1.0, 1.0): [8]}
+    assert sampled == levels_needed.get(scales, [64, 32, 16, 8])

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*", "ignore
 
 MODEL = ModelConfig(backbone="glimpse_cnn", num_glimpses=3, image_size=20, glimpse_size=8)
 TRAINING = TrainingConfig(
-    max_steps=4,
+    max_steps=10,
     batch_size=4,
     optimizer="adamw",
     learning_rate=3e-3,
@@ -54,11 +54,14 @@ def run(tmp_path_factory) -> tuple[Path, list[dict[str, str]], list[torch.Tensor
         return out, train(out), gradients
 
 
-def test_every_tensor_and_output_has_one_row_a_step(run):
+STEPS = (1, 5, 10)
+
+
+def test_every_tensor_and_output_has_a_row_in_the_first_and_in_every_fifth_step(run):
     _, rows, _ = run
     parameters, outputs = ["fc.weight", "fc.bias"], ["s_2", "tx_2", "ty_2", "s_3", "tx_3", "ty_3"]
     kinds = {"weight": parameters, "gradient": parameters, "gradient_before_rescaling": parameters, "output": outputs}
-    wanted = {(str(step), kind, name) for step in range(1, 5) for kind, names in kinds.items() for name in names}
+    wanted = {(str(step), kind, name) for step in STEPS for kind, names in kinds.items() for name in names}
     assert len(rows) == len(wanted)
     assert {(row["step"], row["kind"], row["name"]) for row in rows} == wanted
     smallest, largest = MODEL.scale_range
@@ -86,7 +89,7 @@ def test_tensorboard_has_scalars_and_histograms(run):
     out, rows, _ = run
     events = EventAccumulator(str(out / "tensorboard"), size_guidance={"histograms": 0, "scalars": 0}).Reload()
     value = events.Scalars("localization/output/tx_3/std")[2].value
-    (row,) = [row for row in rows if (row["step"], row["name"]) == ("3", "tx_3")]
+    (row,) = [row for row in rows if (row["step"], row["name"]) == ("10", "tx_3")]
     assert value == pytest.approx(float(row["std"]), rel=1e-6)
     histogram = events.Histograms("localization/output/tx_3")[2].histogram_value
     assert sum(histogram.bucket) == histogram.num == TRAINING.batch_size
@@ -107,9 +110,9 @@ def test_an_interrupted_run_ends_with_the_file_of_an_uninterrupted_one(run, tmp_
 
     def power_cut(self, step, *arguments):
         append(self, step, *arguments)
-        if step == 3:  # the last checkpoint is of step 2
+        if step == 10:  # the last checkpoint is of step 5
             with open(self.file, "a") as stream:
-                stream.write("3,output,s_2,0.")
+                stream.write("10,output,s_2,0.")
             raise RuntimeError("power cut")
 
     with monkeypatch.context() as patch:

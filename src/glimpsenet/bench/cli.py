@@ -1,14 +1,21 @@
 """The commands of ``glimpsenet bench``: thin over this package."""
 
+import os
+import shlex
+import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from glimpsenet.errors import SettingError
 from glimpsenet.tables import print_table
 
+if TYPE_CHECKING:
+    import torch
+
 bench_app = tyro.extras.SubcommandApp()
+Target = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN_OR_BACKBONE")]
 
 
 @bench_app.command(name="localization")
@@ -88,3 +95,232 @@ def print_methods(methods: dict[str, Any]) -> None:
             for name, values in sorted(methods.items(), key=lambda item: -item[1]["accuracy"])
         ],
     )
+
+
+@bench_app.command
+def speed(
+    target: Target = "resnet18",
+    /,
+    *,
+    image_size: int | None = None,
+    glimpse_size: int | None = None,
+    num_glimpses: int | None = None,
+    batch_sizes: tuple[int, ...] = (1, 8, 32),
+    modes: tuple[Literal["eager", "fast", "compiled"], ...] = ("eager", "fast", "compiled"),
+    precision: Literal["float32", "bfloat16"] = "float32",
+    training: int | None = None,
+    repetitions: int = 7,
+    device: str = "auto",
+    out: Path = Path("speed.json"),
+) -> None:
+    """Time a model that glimpses beside its plain backbone; in one run, in turn, with peak memory.
+
+    Args:
+        target: run folder, or a timm model to be timed with untrained weights.
+        image_size: side of the images in pixels, for a backbone; 224 if not given.
+        glimpse_size: side of a glimpse in pixels, for a backbone; 96 if not given.
+        num_glimpses: glimpses, for a backbone; 4 if not given.
+        batch_sizes: images at a time.
+        modes: eager as it is; fast: norms folded, channels last; compiled: fast through torch.compile (minutes).
+        precision: of the matrix products; what is compared with stays in float32.
+        training: also time training steps of this many images, beside MGNet's recipe.
+        repetitions: of every measurement.
+        device: auto, cpu, cuda, cuda:1, mps.
+        out: JSON file to write.
+    """
+    _require_positive(batch_sizes=batch_sizes, training=(training or 1,), repetitions=(repetitions,))
+    _quiet_profiler()
+    from glimpsenet.bench.speed import bench_speed
+    from glimpsenet.bench.subjects import open_subject
+    from glimpsenet.devices import choose_device
+
+    place = choose_device(device)
+    sizes = {"image_size": image_size, "glimpse_size": glimpse_size, "num_glimpses": num_glimpses}
+    result = bench_speed(
+        open_subject(target, place, **sizes),
+        batch_sizes=batch_sizes,
+        modes=modes,
+        precision=precision,
+        training_batch=training,
+        repetitions=repetitions,
+        tell=_tell,
+    )
+    for part in ("inference", "training"):
+        print_speed(f"{target}: {part}, {precision}", result[part])
+    _write(out, place, result)
+
+
+@bench_app.command
+def scaling(
+    target: Target = "resnet18",
+    /,
+    *,
+    glimpses: tuple[int, ...] = (1, 2, 4, 8),
+    image_sizes: tuple[int, ...] = (224, 320, 448),
+    batch_sizes: tuple[int, ...] = (1, 4, 16),
+    repetitions: int = 7,
+    device: str = "auto",
+    out: Path = Path("scaling.json"),
+) -> None:
+    """Time, operations and peak memory as glimpses, image size or batch grow, one at a time.
+
+    Args:
+        target: run folder, or a timm model.
+        glimpses: numbers of glimpses.
+        image_sizes: sides of the images in pixels; glimpses stay as large as they are.
+        batch_sizes: images at a time; the middle one stands where something else is varied.
+        repetitions: of every measurement.
+        device: auto, cpu, cuda, cuda:1, mps.
+        out: JSON file to write.
+    """
+    _require_positive(glimpses=glimpses, image_sizes=image_sizes, batch_sizes=batch_sizes, repetitions=(repetitions,))
+    _quiet_profiler()
+    from glimpsenet.bench.scaling import bench_scaling
+    from glimpsenet.bench.subjects import open_subject
+    from glimpsenet.devices import choose_device
+
+    place = choose_device(device)
+    rows = bench_scaling(
+        open_subject(target, place),
+        glimpses=glimpses,
+        image_sizes=image_sizes,
+        batch_sizes=batch_sizes,
+        repetitions=repetitions,
+    )
+    print_table(
+        f"{target}: cost of a batch",
+        ["varied", "to", "batch", "ms", "quartiles", "billion operations", "peak MB", "images MB"],
+        [
+            [
+                row["varied"],
+                *(str(row[name]) for name in ("value", "batch")),
+                *_times(row),
+                f"{row['operations'] / 1e9:.2f}",
+                *(f"{row[name]:.1f}" for name in ("peak_mb", "image_mb")),
+            ]
+            for row in rows
+        ],
+    )
+    _write(out, place, {"rows": rows})
+
+
+@bench_app.command(name="early-exit")
+def early_exit(
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")],
+    /,
+    *,
+    plain: tuple[Path, ...] = (),
+    within: float = 0.002,
+    score: Literal["confidence", "margin"] = "confidence",
+    batch_sizes: tuple[int, ...] = (1, 8, 32),
+    scenes: int = 10_000,
+    blocks: int = 10,
+    compiled: bool = False,
+    device: str = "auto",
+    out: Path = Path("early-exit.json"),
+) -> None:
+    """Calibrate early exit on half of the validation images, and measure it on the other half.
+
+    Args:
+        run: run folder.
+        plain: runs with one glimpse, to compare with.
+        within: how far below all glimpses the accuracy may fall, 0..1.
+        score: what thresholds are compared with: the answer's probability, or its distance from the second.
+        batch_sizes: images at a time.
+        scenes: digit scenes to test on; of other data it is half of the validation images.
+        blocks: parts of the test images; each is one repetition.
+        compiled: run everything through torch.compile.
+        device: auto, cpu, cuda, cuda:1, mps.
+        out: JSON file to write, and a picture beside it.
+    """
+    _require_positive(batch_sizes=batch_sizes, scenes=(scenes,), blocks=(blocks,))
+    if not 0 <= within < 1:
+        raise SettingError(f"--within is a share of the images, 0 or more and below 1; got {within:g}")
+    from glimpsenet.bench.early_exit import bench_early_exit, plot_early_exit
+    from glimpsenet.devices import choose_device
+    from glimpsenet.inspection.figures import save_figure
+    from glimpsenet.runs import load_run
+
+    place = choose_device(device)
+    result = bench_early_exit(
+        load_run(run, place),
+        plain=[load_run(other, place) for other in plain],
+        within=within,
+        score=score,
+        batch_sizes=batch_sizes,
+        scenes=scenes,
+        blocks=blocks,
+        compiled=compiled,
+        tell=_tell,
+    )
+    print_early_exit(run, result)
+    save_figure(plot_early_exit(result), out.with_suffix(".png"))
+    _write(out, place, result)
+
+
+def print_speed(title: str, rows: list[dict[str, Any]]) -> None:
+    """The table of one part of ``bench speed``."""
+    if rows:
+        print_table(
+            title,
+            ["what", "mode", "batch", "ms", "quartiles", "x reference", "of possible", "peak MB"],
+            [
+                [
+                    *(str(row[name]) for name in ("what", "mode", "batch")),
+                    *_times(row),
+                    f"{row['ratio']:.2f}",
+                    f"{row['share_of_roofline']:.0%}",
+                    f"{row['peak_mb']:.1f}",
+                ]
+                for row in rows
+            ],
+        )
+
+
+def print_early_exit(run: Path, result: dict[str, Any]) -> None:
+    """The table of ``bench early-exit``."""
+    batches = [time["batch"] for time in result["candidates"][0]["times"]]
+    print_table(
+        f"{run}: {result['images']} images that no threshold was calibrated on",
+        ["", "threshold", "accuracy", "looks", "M operations", *(f"ms, batch {b} (x all)" for b in batches)],
+        [
+            [
+                row["candidate"],
+                *(f"{row[name]:.4f}" for name in ("threshold", "accuracy")),
+                f"{row['mean_looks']:.2f}",
+                f"{row['operations'] / 1e6:.1f}",
+                *(f"{time['ms']:.3f} ({time['ratio']:.2f})" for time in row["times"]),
+            ]
+            for row in result["candidates"]
+        ],
+    )
+
+
+def _times(row: dict[str, Any]) -> list[str]:
+    return [f"{row['ms']:.2f}", "{:.2f}-{:.2f}".format(*row["ms_quartiles"])]
+
+
+def _write(out: Path, device: "torch.device", result: dict[str, Any]) -> None:
+    from glimpsenet.files import write_json
+    from glimpsenet.training.fit import describe_machine
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    command = shlex.join(["glimpsenet", *sys.argv[1:]])
+    write_json(out, {"command": command, "machine": describe_machine(device), **result})
+    _tell(f"wrote {out}")
+
+
+def _require_positive(**flags: tuple[int, ...]) -> None:
+    for name, values in flags.items():
+        if not values or min(values) < 1:
+            raise SettingError(f"--{name.replace('_', '-')} must be 1 or more, got {' '.join(map(str, values))}")
+
+
+def _quiet_profiler() -> None:
+    """The profiler that counts memory is talkative, unless told otherwise before torch is loaded."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
+
+def _tell(text: str) -> None:
+    print(text, flush=True)

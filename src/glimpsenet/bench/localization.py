@@ -136,11 +136,13 @@ def write_results(folders: Mapping[str, Sequence[Path]], out: Path) -> dict[str,
 
     results = read_results(folders)
     curves = {name: [read_curve(folder) for folder in places] for name, places in folders.items()}
-    final = statistics.fmean(accuracy(entry) for entry in results[REFERENCE]) if REFERENCE in results else None
     methods = {
-        name: {"what": METHODS[name][1], **summarize(entries), "steps_to_reference": steps_to(curves[name], final)}
+        name: {"what": METHODS[name][1], **summarize(entries, "oracle" if name == BOUND else "learned")}
         for name, entries in results.items()
     }
+    final = methods[REFERENCE]["accuracy"] if REFERENCE in methods else None
+    for name, values in methods.items():
+        values["steps_to_reference"] = None if name == BOUND else steps_to(curves[name], final)
     first = next(iter(results.values()))[0]["summary"]
     values = {"methods": methods, "machine": first["machine"]}
     write_json(out / "localization.json", values)
@@ -148,14 +150,8 @@ def write_results(folders: Mapping[str, Sequence[Path]], out: Path) -> dict[str,
     return values
 
 
-def accuracy(entry: Mapping[str, Any]) -> float:
-    """Of the last step, under the policy that was trained."""
-    policies = entry["evaluation"]["policies"]
-    return policies["learned"]["accuracy"][-1]
-
-
-def summarize(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over seeds, and every seed's own accuracy and gain share."""
+def summarize(entries: Sequence[Mapping[str, Any]], judged: str = "learned") -> dict[str, Any]:
+    """Means over seeds, and every seed's own accuracy and gain share; ``judged`` says who looks."""
     policies = [entry["evaluation"]["policies"] for entry in entries]
 
     def mean(values: Sequence[float]) -> float:
@@ -165,14 +161,15 @@ def summarize(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         lists = [p[policy][name] for p in policies if policy in p]
         return [mean(column) for column in zip(*lists, strict=True)] if lists and lists[0] is not None else None
 
-    shares = [gain_share(p) for p in policies]
+    accuracies = [p[judged]["accuracy"][-1] for p in policies]
+    shares = [gain_share(p) if judged == "learned" else None for p in policies]
     return {
-        "accuracy": mean([accuracy(entry) for entry in entries]),
-        "accuracies": [accuracy(entry) for entry in entries],
-        "accuracy_by_step": steps("learned", "accuracy"),
-        "found_rate": steps("learned", "found_rate"),
-        "hit_rate": steps("learned", "hit_rate"),
-        "mean_scale": steps("learned", "mean_scale"),
+        "accuracy": mean(accuracies),
+        "accuracies": accuracies,
+        "accuracy_by_step": steps(judged, "accuracy"),
+        "found_rate": steps(judged, "found_rate"),
+        "hit_rate": steps(judged, "hit_rate"),
+        "mean_scale": steps(judged, "mean_scale"),
         **{name: mean([p[name]["accuracy"][-1] for p in policies]) for name in ("random", "center", "none")},
         "oracle": mean([p["oracle"]["accuracy"][-1] for p in policies]) if "oracle" in policies[0] else None,
         "gain_share": None if None in shares else mean([share for share in shares if share is not None]),
@@ -210,11 +207,10 @@ def plot_methods(methods: Mapping[str, Any], curves: Mapping[str, Sequence[Mappi
     for place, name in enumerate(names):
         values = methods[name]
         color = PALETTE[3] if name == REFERENCE else PALETTE[2] if name == BOUND else PALETTE[0]
-        shown = values["oracle"] if name == BOUND else values["accuracy"]
+        shown = values["accuracy"]
         bars.barh(place, shown, color=color, alpha=0.75, height=0.7)
-        if name != BOUND:
-            bars.plot(values["accuracies"], [place] * len(values["accuracies"]), "o", color="black", markersize=3)
-            bars.plot(values["random"], place, "|", color="black", markersize=11)
+        bars.plot(values["accuracies"], [place] * len(values["accuracies"]), "o", color="black", markersize=3)
+        bars.plot(values["random"], place, "|", color="black", markersize=11)
         bars.text(min(shown, 0.985) - 0.01, place, f"{shown:.3f}", ha="right", va="center", fontsize=8, color="white")
     bars.set_yticks(range(len(names)), names, fontsize=8)
     bars.set_xlim(0, 1)

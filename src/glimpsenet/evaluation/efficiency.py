@@ -4,6 +4,7 @@ Operations are counted by torch's own counter (a multiplication and an addition 
 matrix products, which leaves out sampling, pooling and normalisation, some percent in both.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,26 +13,28 @@ from torch.utils.flop_counter import FlopCounterMode
 from glimpsenet.models.glimpsenet import GlimpseNet
 
 
+def operations_of(call: Callable[[], object]) -> int:
+    """Of one eager call, whatever it computes."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
+
+
 def count_operations(model: GlimpseNet, image_size: int, channels: int) -> list[int]:
     """Operations for one image of ``image_size`` pixels after 1, 2, ..., T glimpses."""
     image = torch.zeros(1, channels, image_size, image_size, device=model.classifier.weight.device)
-    counts = []
-    for num_glimpses in range(1, model.num_glimpses + 1):
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            model(image, num_glimpses=num_glimpses)
-        counts.append(counter.get_total_flops())
-    return counts
+    with torch.no_grad():
+        return [operations_of(lambda t=t: model(image, num_glimpses=t)) for t in range(1, model.num_glimpses + 1)]
 
 
 def count_plain_operations(model: GlimpseNet, image_size: int, channels: int) -> int | None:
     """Operations of the backbone over the full image; None for one that takes glimpses only (vision transformers)."""
     image = torch.zeros(1, channels, image_size, image_size, device=model.classifier.weight.device)
     try:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            model.backbone(image)
+        with torch.no_grad():
+            return operations_of(lambda: model.backbone(image))
     except AssertionError:  # how timm's transformers refuse another input size
         return None
-    return counter.get_total_flops()
 
 
 def measure_cost(model: GlimpseNet, image_size: int, channels: int) -> dict[str, Any]:

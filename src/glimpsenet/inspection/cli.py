@@ -46,31 +46,36 @@ class Observed:
     """A run's look at one image file."""
 
     run: "Run"
-    image: "Tensor"
     scene: "Scene"
     loss: "WindowLoss"
 
 
-def _observe(run: Path, image: Path, look: Look) -> Observed:
+def _read(run: Path, image: Path, device: str) -> "tuple[Run, Tensor]":
+    """A run, and an image file as its model takes it."""
     from glimpsenet.config import FolderConfig
     from glimpsenet.data.images import read_image
     from glimpsenet.data.transforms import evaluation_transform
     from glimpsenet.devices import choose_device
-    from glimpsenet.inspection import gradients
-    from glimpsenet.inspection.injection import parse_windows
-    from glimpsenet.models.policies import FixedGlimpses
     from glimpsenet.runs import load_run
 
     if image.is_dir():
         raise UserError(f"{image} is a folder; name one image file")
-    loaded = load_run(run, choose_device(look.device))
-    if look.label is not None and look.label not in loaded.classes:
-        raise SettingError(f"the run has no class '{look.label}'; it has {', '.join(loaded.classes[:12])}...")
-    windows = parse_windows(look.windows, loaded.model.num_glimpses, allow_outside=look.allow_outside)
+    loaded = load_run(run, choose_device(device))
     data = loaded.config.data
     augmentation = data.augmentation if isinstance(data, FolderConfig) else "none"
     transform = evaluation_transform(loaded.config.model.image_size, augmentation)
-    picture = transform(read_image(image, loaded.channels)).to(loaded.model.classifier.weight.device)
+    return loaded, transform(read_image(image, loaded.channels))
+
+
+def _observe(run: Path, image: Path, look: Look) -> Observed:
+    from glimpsenet.inspection import gradients
+    from glimpsenet.inspection.injection import parse_windows
+    from glimpsenet.models.policies import FixedGlimpses
+
+    loaded, picture = _read(run, image, look.device)
+    if look.label is not None and look.label not in loaded.classes:
+        raise SettingError(f"the run has no class '{look.label}'; it has {', '.join(loaded.classes[:12])}...")
+    windows = parse_windows(look.windows, loaded.model.num_glimpses, allow_outside=look.allow_outside)
     scene = gradients.observe(
         loaded.model,
         picture,
@@ -78,7 +83,7 @@ def _observe(run: Path, image: Path, look: Look) -> Observed:
         policy=FixedGlimpses(windows, otherwise=loaded.model.policy) if windows else None,
     )
     loss = gradients.by_name(look.loss, loaded.config.training.auxiliary_weight)
-    return Observed(loaded, picture, scene, loss)
+    return Observed(loaded, scene, loss)
 
 
 @inspect_app.command
@@ -94,7 +99,7 @@ def arrows(run: RunFolder, image: ImageFile, /, *, look: Look = Look(), figure: 
     from glimpsenet.inspection.arrows import arrows as measure
 
     seen = _observe(run, image, look)
-    result = _refusing(lambda: measure(seen.scene, seen.image, seen.loss))
+    result = _refusing(lambda: measure(seen.scene, seen.loss))
     result.save(figure)
     for step, gradient in enumerate(result.gradient.tolist(), 2):
         print(
@@ -133,14 +138,12 @@ def sweep(
 
     seen = _observe(run, image, look)
     scale_range = seen.run.config.model.scale_range
-    results = []
+    results, refusals = [], []
     for name in tool.PARAMETERS if parameter == "all" else (parameter,):
         try:
             result = tool.sweep(seen.scene, name, step=step, points=points, scale_range=scale_range, loss=seen.loss)
         except tool.NoRoomError as error:
-            if parameter != "all":
-                raise SettingError(str(error)) from error
-            print(f"left out: {error}")
+            refusals.append(str(error))
             continue
         except ValueError as error:
             raise SettingError(str(error)) from error
@@ -148,11 +151,14 @@ def sweep(
         for suffix in ("png", "csv"):
             result.save(out / f"{name}.{suffix}")
         if gif:
-            tool.animate_sweep(seen.scene, seen.image, result, out / f"{name}.gif")
+            tool.animate_sweep(seen.scene, result, out / f"{name}.gif")
         verdict = "as wanted" if result.has_wanted_sign else "the wrong way"
         print(f"{name}: slope {result.slope:+.4g} ({verdict}), R^2 {result.r_squared:.3f}")
-    if results:
-        save_figure(tool.plot_sweeps(results), out / "sweep.png")
+    if not results:
+        raise SettingError("; ".join(refusals))
+    for refusal in refusals:
+        print(f"left out: {refusal}")
+    save_figure(tool.plot_sweeps(results), out / "sweep.png")
     print(f"wrote {out}")
 
 
@@ -182,9 +188,7 @@ def field(
     from glimpsenet.inspection.field import field as measure
 
     seen = _observe(run, image, look)
-    _refusing(lambda: measure(seen.scene, seen.image, step=step, points=points, scale=scale, loss=seen.loss)).save(
-        figure
-    )
+    _refusing(lambda: measure(seen.scene, step=step, points=points, scale=scale, loss=seen.loss)).save(figure)
     print(f"drew {figure}")
 
 
@@ -209,30 +213,15 @@ def inject(
         device: auto, cpu, cuda, cuda:1, mps.
         figure: picture to write: without and with the windows.
     """
-    from glimpsenet.devices import choose_device
-    from glimpsenet.inference import Prediction, predict
-    from glimpsenet.inspection.figures import save_figure
-    from glimpsenet.inspection.injection import parse_windows
-    from glimpsenet.inspection.scanpath import plot_scanpaths
-    from glimpsenet.models.policies import FixedGlimpses
-    from glimpsenet.runs import load_run
+    from glimpsenet.inspection import injection
 
-    if image.is_dir():
-        raise UserError(f"{image} is a folder; name one image file")
-    loaded = load_run(run, choose_device(device))
-    chosen = parse_windows(windows, loaded.model.num_glimpses, allow_outside=allow_outside)
-    pair: list[Prediction] = []
-    for policy in (None, FixedGlimpses(chosen, otherwise=loaded.model.policy)):
-        (result,) = predict(loaded, [image], policy=policy)
-        if not isinstance(result, Prediction):
-            raise UserError(result.problem)
-        pair.append(result)
-    for name, result in zip(("its own windows", "with yours"), pair, strict=True):
-        answers = (
-            f"{label} {value:.2f}" for step in range(1, len(result.affine) + 1) for label, value in result.top(step)
-        )
-        print(f"{name}: {'  ->  '.join(answers)}")
-    save_figure(plot_scanpaths(pair), figure)
+    loaded, picture = _read(run, image, device)
+    chosen = injection.parse_windows(windows, loaded.model.num_glimpses, allow_outside=allow_outside)
+    result = injection.inject(loaded.model, picture, chosen, classes=loaded.classes)
+    for row in result.rows:
+        answers = (f"{label} {value:.2f}" for step in range(1, len(row.affine) + 1) for label, value in row.top(step))
+        print(f"{row.name}: {'  ->  '.join(answers)}")
+    result.save(figure)
     print(f"drew {figure}")
 
 
@@ -256,8 +245,7 @@ def scanpath(
     from glimpsenet.data.images import find_images
     from glimpsenet.devices import choose_device
     from glimpsenet.inference import Prediction, predict
-    from glimpsenet.inspection.figures import save_figure
-    from glimpsenet.inspection.scanpath import MAX_ROWS, plot_scanpaths
+    from glimpsenet.inspection.scanpath import MAX_ROWS, gather
     from glimpsenet.runs import load_run
 
     files = [file for image in images for file in find_images(image)][:MAX_ROWS]
@@ -269,7 +257,7 @@ def scanpath(
         if not isinstance(result, Prediction):
             raise UserError(result.problem)
         predictions.append(result)
-    save_figure(plot_scanpaths(predictions), figure)
+    gather(predictions).save(figure)
     print(f"drew {figure}")
 
 
@@ -307,7 +295,7 @@ def quality(
     step: int = 2,
     points: int = 100,
     loss: LossName = "last",
-    glimpses: Literal["learned", "random"] = "learned",
+    glimpses: Literal["learned", "random", "oracle"] = "learned",
     seed: int = 0,
     device: str = "auto",
     out: Path = Path("quality"),
@@ -322,7 +310,7 @@ def quality(
         step: whose window, 1 is the first look.
         points: of each sweep.
         loss: whose derivative.
-        glimpses: around which windows: the model's, or random ones (the same for all).
+        glimpses: around which windows: the model's, random ones (the same for all), or the boxes.
         seed: of the random windows and of the confidence intervals.
         device: auto, cpu, cuda, cuda:1, mps.
         out: folder for quality.json and quality.png.
@@ -339,7 +327,7 @@ def quality(
         with_generator,
     )
     from glimpsenet.models.glimpse import BilinearGlimpses, LinearizedGlimpses, MipmapGlimpses
-    from glimpsenet.models.policies import RandomGlimpses
+    from glimpsenet.models.policies import OracleGlimpses, RandomGlimpses
     from glimpsenet.runs import load_run
 
     if not runs:
@@ -348,27 +336,34 @@ def quality(
     results: dict[str, GradientQuality] = {}
     for folder in runs:
         loaded = load_run(folder, choose_device(device))
-        batches = _validation(loaded, data)
-        pairs = ((image, int(label)) for b in batches for image, label in zip(b.images, b.labels, strict=True))
-        samples = list(itertools.islice(pairs, images))
+        scale_range = loaded.config.model.scale_range
+        everything = (
+            sample for b in _validation(loaded, data) for sample in zip(b.images, b.labels, b.boxes, strict=True)
+        )
+        samples = list(itertools.islice(everything, images))
+        if glimpses == "oracle" and any(bool(box.isnan().any()) for _, _, box in samples):
+            raise UserError("the oracle needs to know where to look: boxes.csv lacks some of the validation images")
         for kind in generators:
             model = loaded.model
             if kind != "own":
                 generator = kinds[kind](model.generator.glimpse_size)
                 model = with_generator(model, generator.to(model.classifier.weight.device))
             name = os.path.normpath(folder) + ("" if kind == "own" else f" ({kind})")
-            results[name] = _refusing(
-                lambda model=model, loaded=loaded, samples=samples: gradient_quality(
-                    model,
-                    samples,
-                    step=step,
-                    points=points,
-                    scale_range=loaded.config.model.scale_range,
-                    loss=gradients.by_name(loss, loaded.config.training.auxiliary_weight),
-                    policy=RandomGlimpses(loaded.config.model.scale_range, seed) if glimpses == "random" else None,
-                    seed=seed,
-                )
-            )
+            policies = {
+                "learned": None,
+                "random": RandomGlimpses(scale_range, seed),
+                "oracle": [OracleGlimpses(scale_range, box[None]) for _, _, box in samples],
+            }
+            settings: dict[str, Any] = {
+                "step": step,
+                "points": points,
+                "scale_range": scale_range,
+                "loss": gradients.by_name(loss, loaded.config.training.auxiliary_weight),
+                "policy": policies[glimpses],
+                "seed": seed,
+            }
+            pairs = [(image, int(label)) for image, label, _ in samples]
+            results[name] = _refusing(lambda m=model, p=pairs, s=settings: gradient_quality(m, p, **s))
             print(f"measured {name}: {results[name].num_images} images")
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "quality.json", {name: result.to_dict() for name, result in results.items()})

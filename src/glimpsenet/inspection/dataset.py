@@ -26,7 +26,7 @@ from glimpsenet import geometry
 from glimpsenet.data.sample import Batch
 from glimpsenet.errors import UserError
 from glimpsenet.files import write_json
-from glimpsenet.inspection.figures import draw_window, save_figure, show_image, step_color
+from glimpsenet.inspection.figures import as_shown, draw_window, save_figure, show_image, step_color
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.models.policies import Policy
 
@@ -231,8 +231,7 @@ class _ExamplePicker:
         for right, best in self.best.items():
             candidates = ((predicted == labels) == right).nonzero()[:, 0]
             for row in candidates[draws[candidates].argsort()[:EXAMPLES]].tolist():
-                image = batch.images[row].cpu()
-                shown = image.float() / 255 if image.dtype == torch.uint8 else image.clone()
+                shown = as_shown(batch.images[row]).clone()  # a copy, so that the batch can go
                 best.append((float(draws[row]), Example(shown, affine[row], int(labels[row]), int(predicted[row]))))
             best.sort(key=lambda entry: entry[0])
             del best[EXAMPLES:]

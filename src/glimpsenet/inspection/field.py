@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from glimpsenet import geometry
-from glimpsenet.inspection.figures import as_shown, draw_window, save_figure, show_image
+from glimpsenet.inspection.figures import draw_window, save_figure, show_image
 from glimpsenet.inspection.gradients import Scene, WindowLoss, check_step, last_loss, probe
 
 
@@ -23,7 +23,6 @@ class Field:
     """Loss and gradient on a grid of places, row y, column x."""
 
     scene: Scene
-    image: Float[Tensor, "channel size size"]
     step: int
     scale: float
     places: Float[Tensor, "row column 2"]
@@ -37,19 +36,27 @@ class Field:
         figure = Figure(figsize=(9.2, 4.2), layout="constrained")
         left, right = figure.subplots(1, 2)
         size = self.scene.image_size
-        show_image(left, self.image)
+        show_image(left, self.scene.shown)
         draw_window(left, self.scene.affine[self.step - 1].cpu(), size, self.step)
-        left.set_title(f"where the model looked at step {self.step}", fontsize=9)
+        left.set_title(f"where the model looked at step {self.step}", fontsize=10)
         x, y = geometry.normalized_to_pixel(self.places, size).numpy().transpose(2, 0, 1)
         picture = right.pcolormesh(x, y, self.loss.numpy(), cmap="viridis", shading="nearest")
         downhill = -self.gradient / self.gradient.norm(dim=-1, keepdim=True).clamp(min=1e-12)
-        right.quiver(x, y, *downhill.numpy().transpose(2, 0, 1), angles="xy", color="white", pivot="mid", width=0.004)
+        right.quiver(
+            *(x, y, *downhill.numpy().transpose(2, 0, 1)),
+            angles="xy",
+            pivot="mid",
+            width=0.005,
+            color="white",
+            edgecolor="black",
+            linewidth=0.4,
+        )
         right.set_xlim(0, size)
         right.set_ylim(size, 0)
         right.set_aspect("equal")
         right.set_xlabel("x of the window's centre (pixels)")
-        right.set_ylabel("y (pixels)")
-        right.set_title(f"loss by place, s = {self.scale:.2f}; arrows: descent", fontsize=9)
+        right.set_ylabel("y of the window's centre (pixels)")
+        right.set_title(f"loss by place, s = {self.scale:.2f}; arrows: the direction of descent", fontsize=10)
         figure.colorbar(picture, ax=right, label="loss (nats)")
         return figure
 
@@ -60,7 +67,6 @@ class Field:
 
 def field(
     scene: Scene,
-    image: Tensor,
     *,
     step: int = 2,
     points: int = 21,
@@ -71,7 +77,6 @@ def field(
 
     Args:
         scene: from :func:`glimpsenet.inspection.gradients.observe`.
-        image: the same image, uint8 or 0..1, to draw on.
         step: whose window.
         points: places a side.
         scale: s of the window; the model's own if None.
@@ -88,7 +93,4 @@ def field(
     places = torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"), -1)
     windows = torch.cat([torch.full((points**2, 1), scale), places.view(-1, 2)], 1)
     losses, gradients = (part.cpu() for part in probe(scene, step, windows, loss))
-    shown = as_shown(image)
-    return Field(
-        scene, shown, step, scale, places, losses.view(points, points), gradients[:, 1:].view(points, points, 2)
-    )
+    return Field(scene, step, scale, places, losses.view(points, points), gradients[:, 1:].view(points, points, 2))

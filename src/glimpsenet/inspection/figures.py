@@ -74,6 +74,7 @@ def draw_window(axes: Axes, affine: Float[Tensor, "3"], image_size: int, step: i
         fontweight="bold",
         ha="left",
         va="top",
+        zorder=5,  # above arrows
         bbox={"facecolor": color, "edgecolor": "none", "pad": 1.5},
     )
 

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from glimpsenet.inspection.figures import as_shown
 from glimpsenet.models.backbone import Features
 from glimpsenet.models.fusion import Memory
 from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
@@ -79,6 +80,8 @@ class Scene:
     model: GlimpseNet
     image: Float[Tensor, "channel size size"]
     """Normalised."""
+    shown: Float[Tensor, "channel size size"]
+    """The same to draw on, 0..1, on the CPU."""
     label: int
     affine: Float[Tensor, "step 3"]
     """Where the model looked."""
@@ -102,7 +105,7 @@ def observe(model: GlimpseNet, image: Tensor, label: int | None = None, *, polic
 
     Args:
         model: the model.
-        image: ``[channel, size, size]``, uint8 or 0..1, on the model's device; not normalised.
+        image: ``[channel, size, size]``, uint8 or 0..1; not normalised.
         label: the true class; the predicted one if None.
         policy: looks in place of the model's own.
 
@@ -114,11 +117,11 @@ def observe(model: GlimpseNet, image: Tensor, label: int | None = None, *, polic
             f"class {label} is out of range: the model has {model.num_classes} classes, 0 to {model.num_classes - 1}"
         )
     model.eval()
-    normalized = model.normalization(image[None])
+    normalized = model.normalization(image[None].to(model.classifier.weight.device))
     with torch.no_grad():
         output = model(normalized, policy=policy)
     answer = int(output.logits[0, -1].argmax()) if label is None else label
-    return Scene(model, normalized[0], answer, output.affine[0], output.features[0], output.logits[0])
+    return Scene(model, normalized[0], as_shown(image), answer, output.affine[0], output.features[0], output.logits[0])
 
 
 def probe(

@@ -9,12 +9,42 @@ import math
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from glimpsenet import geometry
 from glimpsenet.errors import SettingError
+from glimpsenet.inspection.scanpath import Scanpaths, scanpaths
+from glimpsenet.models.glimpsenet import GlimpseNet
+from glimpsenet.models.policies import FixedGlimpses
 
 Windows = dict[int, tuple[float, float, float]]
 """Step (1 is the first look) -> (s, tx, ty)."""
+
+
+def inject(
+    model: GlimpseNet, image: Tensor, windows: Windows, *, label: int | None = None, classes: list[str] | None = None
+) -> Scanpaths:
+    """One image looked at twice: as the model does by itself (first row), and with ``windows`` injected (second row).
+
+    Args:
+        model: put into evaluation mode.
+        image: ``[channel, size, size]``, uint8 or 0..1; not normalised.
+        windows: where to look; in all other steps the model looks for itself.
+        label: the true class, if known.
+        classes: names of the classes; their numbers if None.
+
+    Raises:
+        ValueError: for a step that the model does not take.
+    """
+    if beyond := [step for step in windows if not 1 <= step <= model.num_glimpses]:
+        raise ValueError(f"there is no step {beyond[0]}: the model takes {model.num_glimpses}, the first look is 1")
+    ways = {"its own windows": None, "with yours": FixedGlimpses(windows, otherwise=model.policy)}
+    labels = None if label is None else [label]
+    paths = (
+        scanpaths(model, image[None], labels=labels, classes=classes, names=[name], policy=policy)
+        for name, policy in ways.items()
+    )
+    return Scanpaths([row for path in paths for row in path.rows])
 
 
 def parse_windows(texts: Sequence[str], num_steps: int, *, allow_outside: bool = False) -> Windows:

@@ -157,7 +157,7 @@ def gradient_quality(
     points: int = 100,
     scale_range: ScaleRange,
     loss: WindowLoss = last_loss,
-    policy: Policy | None = None,
+    policy: Policy | Sequence[Policy] | None = None,
     seed: int = 0,
 ) -> GradientQuality:
     """Sweep s, tx and ty of one window over many images and sum up what the gradients are worth.
@@ -169,7 +169,7 @@ def gradient_quality(
         points: of each sweep.
         scale_range: of the model's windows.
         loss: of which the derivative is taken.
-        policy: looks in place of the model's own; it need not be differentiable.
+        policy: looks in place of the model's own, one for all or one a sample; it need not be differentiable.
         seed: of the bootstrap.
 
     Raises:
@@ -179,9 +179,10 @@ def gradient_quality(
         raise ValueError("gradient quality is measured over images, and there is none")
     if points < FEWEST_POINTS:
         raise ValueError(f"gradient quality needs {FEWEST_POINTS} points a sweep or more, got {points}")
+    policies = policy if isinstance(policy, Sequence) else [policy] * len(samples)
     measured: dict[Parameter, list[SweepQuality]] = {parameter: [] for parameter in PARAMETERS}
-    for image, label in samples:
-        scene = observe(model, image.to(model.classifier.weight.device), label, policy=policy)
+    for (image, label), looking in zip(samples, policies, strict=True):
+        scene = observe(model, image, label, policy=looking)
         check_step(scene, step)
         for parameter in PARAMETERS:
             try:
@@ -277,6 +278,7 @@ def compare_qualities(named: dict[str, GradientQuality]) -> Figure:
         axes.grid(axis="y", alpha=0.3)
         if name == "signal_to_noise":
             axes.set_yscale("symlog", linthresh=1)
+            axes.set_ylim(bottom=-0.1)
             axes.yaxis.set_major_locator(FixedLocator([0, 0.5, *(d * 10**k for k in range(6) for d in (1, 2, 5))]))
             axes.yaxis.set_major_formatter("{x:g}")
     handles, labels = figure.axes[0].get_legend_handles_labels()

@@ -1,52 +1,180 @@
-"""Scanpaths as pictures: where the model looked, what it saw there, what it thought after each look."""
+"""Scanpaths as pictures: where the model looked, what it saw there, what it thought after each look (fig. 3 of
+Supeene & Wang, with the answers).
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import torch
+from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
+from torch import Tensor
 
+from glimpsenet.files import write_json
 from glimpsenet.inference import Prediction
-from glimpsenet.inspection.figures import draw_window, frame, show_image, step_color
+from glimpsenet.inspection.figures import as_shown, draw_window, frame, save_figure, show_image, step_color
+from glimpsenet.models.glimpsenet import GlimpseNet
+from glimpsenet.models.policies import Policy
 
 MAX_ROWS = 12
 """More images than this make a picture nobody can read."""
 
 
-def plot_scanpaths(predictions: Sequence[Prediction], top: int = 3) -> Figure:
-    """One row an image (at most 12): the image with numbered windows, the glimpses, the ``top`` classes after each."""
-    predictions = predictions[:MAX_ROWS]
-    steps = len(predictions[0].affine)
-    figure = Figure(figsize=(3.1 + 1.75 * steps, 3.1 * len(predictions) + 0.1), layout="constrained")
-    rows = figure.subfigures(len(predictions), 1, squeeze=False)[:, 0]
-    for row, prediction in zip(rows, predictions, strict=True):
-        grid = row.add_gridspec(2, steps + 1, width_ratios=[1.75, *[1] * steps], height_ratios=[1.35, 1])
-        whole = row.add_subplot(grid[:, 0])
-        show_image(whole, prediction.image)
-        for step in range(2, steps + 1):
-            draw_window(whole, prediction.affine[step - 1], prediction.image.shape[-1], step)
-        name, probability = prediction.top(-1)[0]
-        whole.set_title(f"{_shorten(name, 26)}  {probability:.0%}", fontsize=10, fontweight="bold")
-        whole.set_xlabel(_shorten(prediction.file.name, 34), fontsize=7)
-        for step in range(1, steps + 1):
-            glimpse = row.add_subplot(grid[0, step])
-            show_image(glimpse, prediction.glimpses[step - 1])
-            frame(glimpse, step)
-            glimpse.set_title("1 · first look" if step == 1 else str(step), fontsize=9)
-            _plot_classes(row.add_subplot(grid[1, step]), prediction.top(step, top), step)
-    return figure
+@dataclass(frozen=True)
+class Scanpath:
+    """One image; step 1 is the first look."""
+
+    name: str
+    image: Float[Tensor, "channel size size"]
+    """0..1."""
+    glimpses: Float[Tensor, "step channel g g"]
+    """What the model saw, 0..1."""
+    affine: Float[Tensor, "step 3"]
+    """The windows (s, tx, ty)."""
+    probabilities: Float[Tensor, "step class_"]
+    """After each step."""
+    classes: list[str]
+    label: str | None
+    """The true class; None if it is not known."""
+
+    def top(self, step: int, count: int = 1) -> list[tuple[str, float]]:
+        """The likeliest classes after ``step`` (1 the first; -1 the last), with their probabilities."""
+        values, places = self.probabilities[step - 1 if step > 0 else step].topk(min(count, len(self.classes)))
+        return [(self.classes[place], value) for place, value in zip(places.tolist(), values.tolist(), strict=True)]
+
+
+@dataclass(frozen=True)
+class Scanpaths:
+    """Several images, or one looked at in several ways."""
+
+    rows: list[Scanpath]
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """A row an image: name, true class, windows (s, tx, ty) and probabilities by class, step by step."""
+        return [
+            {
+                "name": row.name,
+                "label": row.label,
+                "windows": row.affine.tolist(),
+                "probabilities": [dict(zip(row.classes, step, strict=True)) for step in row.probabilities.tolist()],
+            }
+            for row in self.rows
+        ]
+
+    def plot(self, top: int = 3) -> Figure:
+        """One row an image (at most 12): the image with its windows, the glimpses, the ``top`` classes after each."""
+        rows = self.rows[:MAX_ROWS]
+        steps = max(len(row.affine) for row in rows)
+        figure = Figure(figsize=(3.1 + 1.75 * steps, 3.2 * len(rows) + 0.1), layout="constrained")
+        for place, row in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
+            _plot_row(place, row, top)
+        return figure
+
+    def save(self, file: Path) -> None:
+        """Write the numbers where the suffix is .json, else the picture."""
+        if file.suffix == ".json":
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(file, self.to_dict())
+        else:
+            save_figure(self.plot(), file)
+
+
+def scanpaths(
+    model: GlimpseNet,
+    images: Tensor,
+    *,
+    labels: Sequence[int] | None = None,
+    classes: list[str] | None = None,
+    names: Sequence[str] | None = None,
+    policy: Policy | None = None,
+) -> Scanpaths:
+    """Let a model look at images.
+
+    Args:
+        model: put into evaluation mode.
+        images: ``[image, channel, size, size]``, uint8 or 0..1; not normalised.
+        labels: true classes, if known.
+        classes: names of the classes; their numbers if None.
+        names: of the images; their numbers, from 1, if None.
+        policy: looks in place of the model's own.
+    """
+    classes = [str(place) for place in range(model.num_classes)] if classes is None else classes
+    images = images.to(model.classifier.weight.device)
+    model.eval()
+    with torch.no_grad():
+        output = model(model.normalization(images), policy=policy)
+        shown = as_shown(images)
+        seen = model.glimpses(shown.to(images.device), output.affine).cpu()
+    affine, probabilities = output.affine.cpu(), output.logits.float().softmax(-1).cpu()
+    return Scanpaths(
+        [
+            Scanpath(
+                name=str(row + 1) if names is None else names[row],
+                image=shown[row],
+                glimpses=seen[row],
+                affine=affine[row],
+                probabilities=probabilities[row],
+                classes=classes,
+                label=None if labels is None else classes[labels[row]],
+            )
+            for row in range(len(images))
+        ]
+    )
+
+
+def gather(predictions: Sequence[Prediction]) -> Scanpaths:
+    """Predictions of image files as scanpaths; the true class is the folder's name, if the model knows such a class."""
+    return Scanpaths(
+        [
+            Scanpath(
+                name=prediction.file.name,
+                image=prediction.image,
+                glimpses=prediction.glimpses,
+                affine=prediction.affine,
+                probabilities=prediction.probabilities,
+                classes=prediction.classes,
+                label=folder if (folder := prediction.file.resolve().parent.name) in prediction.classes else None,
+            )
+            for prediction in predictions
+        ]
+    )
+
+
+def _plot_row(figure: SubFigure, row: Scanpath, top: int) -> None:
+    steps = len(row.affine)
+    grid = figure.add_gridspec(2, steps + 1, width_ratios=[1.75, *[1] * steps], height_ratios=[1.3, 1])
+    whole = figure.add_subplot(grid[:, 0])
+    show_image(whole, row.image)
+    for step in range(2, steps + 1):
+        draw_window(whole, row.affine[step - 1], row.image.shape[-1], step)
+    said, probability = row.top(-1)[0]
+    whole.set_title(f"{_shorten(said, 26)}  {probability:.0%}", fontsize=11, fontweight="bold")
+    truth = "" if row.label is None else f"\ntrue class: {_shorten(row.label, 26)}"
+    whole.set_xlabel(f"{_shorten(row.name, 34)}{truth}", fontsize=8.5)
+    for step in range(1, steps + 1):
+        glimpse = figure.add_subplot(grid[0, step])
+        show_image(glimpse, row.glimpses[step - 1])
+        frame(glimpse, step)
+        glimpse.set_title("1 · first look" if step == 1 else str(step), fontsize=10)
+        _plot_classes(figure.add_subplot(grid[1, step]), row.top(step, top), step)
 
 
 def _plot_classes(axes: Axes, ranking: list[tuple[str, float]], step: int) -> None:
-    """Bars of probability, 0..1, with the classes' names inside."""
+    """Bars of probability, 0..1, each below the name of its class."""
     places = range(len(ranking))
-    axes.barh(places, [value for _, value in ranking], color=step_color(step), alpha=0.75, height=0.8)
+    axes.barh(places, 1, color="#EEEEEE", height=0.34)
+    axes.barh(places, [value for _, value in ranking], color=step_color(step), height=0.34)
     for place, (name, value) in zip(places, ranking, strict=True):
-        axes.text(0.03, place, f"{_shorten(name, 17)}  {value:.0%}", va="center", fontsize=7.5)
+        axes.text(0, place - 0.22, _shorten(name, 18), va="bottom", fontsize=8.5)
+        axes.text(1, place - 0.22, f"{value:.0%}", va="bottom", ha="right", fontsize=8.5)
     axes.set_xlim(0, 1)
-    axes.set_ylim(len(ranking) - 0.4, -0.6)
+    axes.set_ylim(len(ranking) - 0.7, -0.75)
     axes.set_yticks([])
-    axes.set_xticks([0, 1], ["0", "1"], fontsize=7)
-    axes.set_xlabel("probability", fontsize=7, labelpad=-6)
+    axes.set_xticks([0, 1], ["0", "1"], fontsize=8)
+    axes.set_xlabel("probability", fontsize=8, labelpad=-7)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
 

@@ -208,7 +208,7 @@ def _finish(figure: Figure, axes: Mapping[str, Axes]) -> Figure:
             panel.set_yscale("log", nonpositive="mask")
         elif name.startswith("weight"):
             panel.set_ylim(0, 1.08 * float(panel.dataLim.ymax) or 1)
-    axes["s"].set_ylabel("mean; band: smallest to largest", fontsize=8)
+    axes["s"].set_ylabel("mean; band: smallest to largest\n(normalised)", fontsize=8)
     handles, labels = next(iter(axes.values())).get_legend_handles_labels()
     if not handles and axes["ty"].get_legend() is None:
         handles, labels = axes["ty"].get_legend_handles_labels()

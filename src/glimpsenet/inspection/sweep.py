@@ -24,7 +24,7 @@ from torch import Tensor
 from glimpsenet import geometry
 from glimpsenet.files import write_aside
 from glimpsenet.inspection.arrows import LONGEST, draw_arrows
-from glimpsenet.inspection.figures import PALETTE, as_shown, draw_window, save_figure, show_image, step_color
+from glimpsenet.inspection.figures import draw_window, save_figure, show_image, step_color
 from glimpsenet.inspection.gradients import Scene, WindowLoss, check_step, last_loss, probe
 from glimpsenet.models.policies import ScaleRange
 
@@ -168,38 +168,30 @@ def _plot_gradient(axes: Axes, result: Sweep) -> None:
         ".",
         markersize=3,
         color=step_color(result.step),
-        label="gradient",
     )
     ends = result.values[[0, -1]].numpy()
-    wanted = "as wanted" if result.has_wanted_sign else "wrong way"
-    axes.plot(
-        ends,
-        result.slope * ends + result.intercept,
-        color=PALETTE[5] if result.has_wanted_sign else PALETTE[3],
-        label=f"slope {result.slope:+.2g} ({wanted}), R² {result.r_squared:.2f}",
-    )
-    axes.set_ylabel(f"dL/d{result.parameter}")
-    axes.legend(fontsize=8)
+    wanted = "as wanted" if result.has_wanted_sign else "the wrong way"
+    axes.plot(ends, result.slope * ends + result.intercept, color="black", linewidth=1.6)
+    axes.set_title(f"line of best fit: slope {result.slope:+.3g} ({wanted}), R² {result.r_squared:.2f}", fontsize=9)
+    axes.set_ylabel(f"dL/d{result.parameter} (nats)")
     axes.grid(alpha=0.3)
 
 
-def animate_sweep(scene: Scene, image: Tensor, result: Sweep, file: Path, frames: int = 40) -> None:
+def animate_sweep(scene: Scene, result: Sweep, file: Path, frames: int = 40) -> None:
     """Write a GIF: the window moves over the image with its arrows, the curve grows beside it.
 
     Args:
         scene: what was swept.
-        image: the same image, uint8 or 0..1.
         result: from :func:`sweep`.
         file: to write, .gif.
         frames: at most this many, evenly chosen.
     """
-    shown = as_shown(image)
     unit = LONGEST * scene.image_size / float(result.full_gradient.abs().amax().clamp(min=1e-12))
     pictures = []
     for index in np.linspace(0, len(result.values) - 1, min(frames, len(result.values))).round().astype(int):
         figure = Figure(figsize=(7.2, 3.4), layout="constrained")
         left, right = figure.subplots(1, 2)
-        show_image(left, shown)
+        show_image(left, scene.shown)
         draw_window(left, result.windows[index], scene.image_size, result.step)
         box = geometry.affine_to_box(result.windows[index], scene.image_size)
         draw_arrows(left, box, result.full_gradient[index], unit, result.step)
@@ -212,7 +204,8 @@ def animate_sweep(scene: Scene, image: Tensor, result: Sweep, file: Path, frames
         margin = 0.05 * (high - low) + 1e-9
         right.set_ylim(low - margin, high + margin)
         right.set_xlabel(f"{result.parameter} of step {result.step} (normalised)")
-        right.set_ylabel(f"dL/d{result.parameter}")
+        right.set_ylabel(f"dL/d{result.parameter} (nats)")
+        right.grid(alpha=0.3)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=80, facecolor="white")
         pictures.append(Image.open(buffer).convert("P", palette=Image.Palette.ADAPTIVE))

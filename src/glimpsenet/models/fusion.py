@@ -52,7 +52,7 @@ class AttentionFusion(nn.Module):
         """The newest glimpse's token h_t and the memory of the ones before (None at the first) -> o_t, new memory."""
         attention = self.attention
         projected = F.linear(token, attention.in_proj_weight, attention.in_proj_bias)
-        query, key, value = projected.view(len(token), 3, attention.num_heads, 1, attention.head_dim).unbind(1)
+        query, key, value = projected.view(token.shape[0], 3, attention.num_heads, 1, attention.head_dim).unbind(1)
         if memory is not None:
             key, value = torch.cat([memory[0], key], 2), torch.cat([memory[1], value], 2)
         attended = F.scaled_dot_product_attention(query, key, value).flatten(1)

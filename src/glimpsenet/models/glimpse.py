@@ -109,8 +109,11 @@ class MipmapGlimpses(GlimpseGenerator):
         spacing = affine[:, 0] * (prepared[0].shape[-1] / self.glimpse_size)
         level = spacing.clamp(min=1).log2().clamp(max=len(prepared) - 1)
         glimpse = torch.zeros((), dtype=affine.dtype, device=affine.device)
+        may_skip = affine.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
         for index, image in enumerate(prepared):
             weight = (1 - (level - index).abs()).clamp(min=0)
+            if may_skip and len(weight) and not weight.any():
+                continue  # no window needs this level; elsewhere, asking would cost more than sampling
             # A level made from an odd side reaches beyond the image's right and lower edge by a part of a pixel.
             share = prepared[0].shape[-1] / (image.shape[-1] * 2**index)
             sampled = F.grid_sample(image, (grid + 1) * share - 1, "bilinear", "border", False)

@@ -100,7 +100,7 @@ class GlimpseNet(nn.Module):
         Raises:
             ValueError: for images that are not square, smaller than a glimpse, or not floating point.
         """
-        self._check(images)
+        self.check_images(images)
         prepared = self.generator.prepare(images)
         state, logits = GlimpseState(images), []
         memory: Memory | None = None
@@ -118,13 +118,13 @@ class GlimpseNet(nn.Module):
 
     def step(
         self, prepared: Prepared, state: GlimpseState, memory: Memory | None, policy: Policy | None = None
-    ) -> tuple[Float[Tensor, "batch class_"], Memory]:
+    ) -> tuple[Float[Tensor, "batch class_"], Memory | None]:
         """One turn of the loop, recorded in ``state``; an early exit and an exported model turn it themselves.
 
         Args:
             prepared: from ``self.generator.prepare``.
             state: what was seen so far.
-            memory: the fusion's; None at the first look.
+            memory: the fusion's; None before the first look.
             policy: looks in place of the model's own.
 
         Returns:
@@ -145,7 +145,12 @@ class GlimpseNet(nn.Module):
         prepared = self.generator.prepare(images)
         return torch.stack([self.generator(prepared, window) for window in affine.unbind(1)], 1)
 
-    def _check(self, images: Tensor) -> None:
+    def check_images(self, images: Tensor) -> None:
+        """Refuse what the loop cannot look at.
+
+        Raises:
+            ValueError: for images that are not square, smaller than a glimpse, or not floating point.
+        """
         shape, smallest = list(images.shape), self.generator.glimpse_size
         if images.shape[-1] != images.shape[-2]:
             raise ValueError(f"images must be square, [batch, channel, size, size]; got {shape}: resize or pad them")

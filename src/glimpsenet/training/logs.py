@@ -4,6 +4,7 @@ import csv
 import logging
 import warnings
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,24 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from glimpsenet.files import write_aside
+
+
+@rank_zero_only
+def restart_csv(file: Path, columns: Sequence[str], resume_at: int) -> None:
+    """Begin a table of training steps anew: the header, and the rows up to ``resume_at`` that are there already.
+
+    A row that an interruption cut off, wherever in it, is dropped.
+    """
+    rows = []
+    if resume_at and file.exists():
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        table = csv.DictReader(line for line in lines if line.endswith("\n"))
+        whole = (row for row in table if None not in row and None not in row.values())
+        rows = [row for row in whole if row.get("step", "").isdecimal() and int(row["step"]) <= resume_at]
+    with write_aside(file) as aside, open(aside, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 class MetricsCSV(Logger):
@@ -35,18 +54,7 @@ class MetricsCSV(Logger):
             *(f"train/{name}" for name in names),
             *(f"val/{name}_{step}" for name in per_step for step in range(1, num_steps + 1)),
         ]
-        self._start(resume_at)
-
-    @rank_zero_only
-    def _start(self, resume_at: int) -> None:
-        rows = []
-        if resume_at and self.file.exists():
-            with open(self.file, newline="") as stream:
-                rows = [row for row in csv.DictReader(stream) if int(row["step"]) <= resume_at]
-        with write_aside(self.file) as aside, open(aside, "w", newline="") as stream:
-            writer = csv.DictWriter(stream, self.columns, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(rows)
+        restart_csv(file, self.columns, resume_at)
 
     @property
     def name(self) -> str:

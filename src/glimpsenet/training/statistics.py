@@ -18,19 +18,20 @@ import pytorch_lightning as pl
 import torch
 from jaxtyping import Float
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.utilities import rank_zero_only
 from tensorboard.compat.proto import summary_pb2 as proto
 from torch import Tensor
 from torch.optim import Optimizer
 
-from glimpsenet.files import write_aside
 from glimpsenet.models.localization import Localization
 from glimpsenet.models.policies import Policy
 from glimpsenet.runs import LOCALIZATION_COLUMNS, LOCALIZATION_STATISTICS
+from glimpsenet.training.logs import restart_csv
 from glimpsenet.training.task import GlimpseTask
 
 BINS = 64
 """Bars of a histogram in TensorBoard."""
+EVERY = 5
+"""At most every fifth step has rows: they cost a few percent of a step (``benchmarks/statistics_overhead.py``)."""
 
 
 class Observed(NamedTuple):
@@ -67,7 +68,9 @@ def summarize(values: Tensor) -> Float[Tensor, "4"]:
 
 
 class LocalizationStatistics(pl.Callback):
-    """Appends a row per observed tensor every ``trainer.log_every_n_steps`` steps; of several processes the first.
+    """Appends a row per observed tensor now and then; of several processes the first.
+
+    That is: in step 1, and every ``trainer.log_every_n_steps`` steps or every ``EVERY``, whichever is rarer.
 
     Weights are those that the step's gradients and windows belong to, from before its update. With several devices,
     gradients are of all, windows of the first.
@@ -79,30 +82,21 @@ class LocalizationStatistics(pl.Callback):
 
     def __init__(self, file: Path, resume_at: int = 0):
         self.file = file
-        self._start(resume_at)
-
-    @rank_zero_only
-    def _start(self, resume_at: int) -> None:
-        rows = []
-        if resume_at and self.file.exists():
-            with open(self.file, newline="") as stream:
-                whole = (row for row in csv.DictReader(stream) if all(row.get(name) for name in LOCALIZATION_COLUMNS))
-                rows = [row for row in whole if int(row["step"]) <= resume_at]
-        with write_aside(self.file) as aside, open(aside, "w", newline="") as stream:
-            writer = csv.DictWriter(stream, LOCALIZATION_COLUMNS, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(rows)
+        restart_csv(file, LOCALIZATION_COLUMNS, resume_at)
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         """Lightning calls this between the backward pass and clipping."""
         assert isinstance(pl_module, GlimpseTask)
-        every = trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
+        every = max(trainer.log_every_n_steps, EVERY)  # pyright: ignore[reportAttributeAccessIssue]
         step = trainer.global_step + 1
-        if not every or step % every or not trainer.is_global_zero or pl_module.affine is None:
-            return
-        observed = list(observe(pl_module.model.policy, pl_module.affine))
+        if (step == 1 or step % every == 0) and trainer.is_global_zero and pl_module.affine is not None:
+            self.write(trainer, step, pl_module.model.policy, pl_module.affine)
+
+    def write(self, trainer: pl.Trainer, step: int, policy: Policy, affine: Float[Tensor, "batch step 3"]) -> None:
+        """Rows, and an event for TensorBoard, of step ``step`` (the first is 1)."""
+        observed = list(observe(policy, affine))
         if observed:
             rows = torch.stack([summarize(one.values) for one in observed]).tolist()
             self._append(step, observed, rows)

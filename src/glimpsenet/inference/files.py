@@ -1,4 +1,9 @@
-"""Classify image files with a trained run, and tell where it looked in each photo's own pixels."""
+"""Classify image files with a trained run, and tell where it looked in each photo's own pixels.
+
+    box in the photo = (box in the square - size / 2) / scale + photo's centre
+
+since resizing, padding and cropping all keep the centre.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +18,8 @@ from glimpsenet.config import FolderConfig
 from glimpsenet.data.folder import PhotoDataset
 from glimpsenet.data.loading import InOrder, create_loader
 from glimpsenet.data.transforms import evaluation_transform, square_scale
+from glimpsenet.inference.early_exit import NEVER, ExitRule, Predictor
+from glimpsenet.inference.fast import accelerate
 from glimpsenet.models.policies import Policy
 from glimpsenet.runs import Run
 
@@ -48,7 +55,12 @@ class Unreadable:
 
 
 def predict(
-    run: Run, files: Sequence[Path], *, batch_size: int = 32, policy: Policy | None = None
+    run: Run,
+    files: Sequence[Path],
+    *,
+    batch_size: int = 32,
+    policy: Policy | None = None,
+    rule: ExitRule = NEVER,
 ) -> Iterator[Prediction | Unreadable]:
     """Classify image files, in order, on the run's device.
 
@@ -57,32 +69,33 @@ def predict(
         files: image files of any size and mode.
         batch_size: images at a time.
         policy: looks in place of the model's own.
+        rule: stop looking at an image when its answer is sure enough; it has as many steps as were taken.
     """
     size = run.config.model.image_size
     augmentation = run.config.data.augmentation if isinstance(run.config.data, FolderConfig) else "none"
     dataset = PhotoDataset(files, [0] * len(files), evaluation_transform(size, augmentation), channels=run.channels)
-    model = run.model.eval()
-    device = model.classifier.weight.device
+    device = run.model.classifier.weight.device
+    predictor = Predictor(accelerate(run.model), rule)
     for batch in create_loader(dataset, InOrder(len(files)), batch_size):
         yield from (Unreadable(problem) for problem in batch.problems)
         if len(batch.images) == 0:
             continue
         images = batch.images.to(device)
+        output = predictor(images, policy=policy)
         with torch.inference_mode():
-            output = model(model.normalization(images), policy=policy)
-            seen = model.glimpses(images.float() / 255, output.affine)
+            seen = run.model.glimpses(images.float() / 255, output.affine).cpu()
         windows = geometry.affine_to_box(output.affine, size).cpu()
         for row, place in enumerate(batch.places.tolist()):
-            # Resizing, padding and cropping all keep the centre.
             width, height = batch.photo_sizes[row].tolist()
             scale = square_scale(width, height, size, augmentation)
             centre = torch.tensor([width, height] * 2) / 2
+            looks = int(output.looks[row])
             yield Prediction(
                 file=files[place],
                 classes=run.classes,
                 image=images[row].float().cpu() / 255,
-                glimpses=seen[row].cpu(),
-                probabilities=output.logits[row].float().softmax(-1).cpu(),
-                affine=output.affine[row].cpu(),
-                boxes=(windows[row] - size / 2) / scale + centre,
+                glimpses=seen[row, :looks],
+                probabilities=output.step_logits[row, :looks].float().softmax(-1).cpu(),
+                affine=output.affine[row, :looks].cpu(),
+                boxes=(windows[row, :looks] - size / 2) / scale + centre,
             )

@@ -1,0 +1,120 @@
+"""How fast a model that glimpses is beside its plain backbone: inference, and training beside MGNet's recipe.
+
+    ratio = median(candidate) / median(reference),   reference: the plain backbone, eager; in training MGNet's recipe
+
+All candidates of a batch size are timed in turn in one run (``timing.py``), on random images: no time depends on what
+is in them. Beside each time: peak memory, and the share of the speed that the machine could reach (``roofline.py``).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from glimpsenet.bench.memory import peak_bytes
+from glimpsenet.bench.roofline import measure_roofline
+from glimpsenet.bench.subjects import Classify, Mode, Subject, glimpsing, plain
+from glimpsenet.bench.timing import interleaved
+from glimpsenet.bench.training import training_steps
+from glimpsenet.evaluation.efficiency import measure_cost, operations_of
+
+Precision = Literal["float32", "bfloat16"]
+Candidate = tuple[str, str]
+"""What (plain, glimpses, training) and its mode."""
+PLAIN: Candidate = ("plain", "eager")
+REFERENCE: Candidate = ("training", "reference")
+
+
+def bench_speed(
+    subject: Subject,
+    *,
+    batch_sizes: Sequence[int],
+    modes: Sequence[Mode],
+    precision: Precision = "float32",
+    training_batch: int | None = None,
+    repetitions: int = 7,
+    tell: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Measure one model.
+
+    Args:
+        subject: from :func:`glimpsenet.bench.subjects.open_subject`.
+        batch_sizes: of inference.
+        modes: see ``subjects.py``; the references are always measured too.
+        precision: of the matrix products, by autocast; references stay in float32.
+        training_batch: images of a training step; None leaves training out.
+        repetitions: of every measurement.
+        tell: called with what is finished.
+
+    Returns:
+        ``cost``, ``roofline``, and rows under ``inference`` and ``training``.
+    """
+    device, dtype = subject.device, getattr(torch, precision)
+    roofline = measure_roofline(device, dtype)
+    cost = measure_cost(subject.model, subject.config.model.image_size, subject.channels)
+    candidates: dict[Candidate, Classify] = {PLAIN: plain(subject, "eager")}
+    for mode in modes:
+        candidates |= {("plain", mode): plain(subject, mode), ("glimpses", mode): glimpsing(subject, mode)}
+    operations = {
+        "plain": operations_of(lambda: candidates[PLAIN](subject.images(1))),
+        "glimpses": cost["operations"][-1],
+    }
+    weights = dtype.itemsize * sum(weight.numel() for weight in subject.model.backbone.net.parameters())
+    # Each look reads them anew: it cannot begin before the one before has ended.
+    bytes_read = {"plain": weights, "glimpses": weights * subject.model.num_glimpses}
+    inference: list[dict[str, Any]] = []
+    for batch in batch_sizes:
+        least = {kind: roofline.least_seconds(batch * operations[kind], bytes_read[kind]) for kind in operations}
+        images = subject.images(batch)
+        calls = {
+            key: _inference(classify, images, torch.float32 if key == PLAIN else dtype)
+            for key, classify in candidates.items()
+        }
+        inference += _rows(calls, PLAIN, least, device, batch, repetitions)
+        tell(f"{subject.name}: inference at batch {batch}")
+    training: list[dict[str, Any]] = []
+    if training_batch is not None:
+        steps = training_steps(subject, modes, dtype, training_batch)
+        calls = {("training", name): step for name, step in steps.items()}
+        least = {"training": roofline.least_seconds(operations_of(calls[REFERENCE]))}
+        training = _rows(calls, REFERENCE, least, device, training_batch, repetitions)
+        tell(f"{subject.name}: training at batch {training_batch}")
+    return {
+        "precision": precision,
+        "cost": cost,
+        "roofline": {"gflops": roofline.operations / 1e9, "gb_per_s": roofline.bytes / 1e9},
+        "inference": inference,
+        "training": training,
+    }
+
+
+def _inference(classify: Classify, images: Tensor, dtype: torch.dtype) -> Callable[[], object]:
+    def call() -> Tensor:
+        with torch.inference_mode(), torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
+            return classify(images)
+
+    return call
+
+
+def _rows(
+    calls: Mapping[Candidate, Callable[[], object]],
+    reference: Candidate,
+    least: Mapping[str, float],
+    device: torch.device,
+    batch: int,
+    repetitions: int,
+) -> list[dict[str, Any]]:
+    timings = interleaved(calls, device, repetitions)
+    return [
+        {
+            "what": what,
+            "mode": mode,
+            "batch": batch,
+            **timing.to_dict(),
+            "ratio": timing.median / timings[reference].median,
+            "share_of_roofline": least[what] / timing.median,
+            "peak_mb": peak_bytes(calls[what, mode], device) / 1e6,
+        }
+        for (what, mode), timing in timings.items()
+    ]

@@ -1,0 +1,109 @@
+"""What speed is measured of: a model that glimpses, and the plain backbone it must beat, each in three modes.
+
+    eager       as it is
+    fast        `accelerate`: batch normalisation folded into convolutions, channels last
+    compiled    the same through torch.compile
+
+Both turn raw images into logits, normalisation included.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from glimpsenet.config import Config, ModelConfig
+from glimpsenet.errors import UserError
+from glimpsenet.inference.early_exit import Predictor
+from glimpsenet.inference.fast import accelerate, fold_batch_norms, inductor_options
+from glimpsenet.models.backbone import backbone_normalization, create_backbone_net
+from glimpsenet.models.build import build_model
+from glimpsenet.models.glimpsenet import GlimpseNet
+from glimpsenet.runs import load_run
+
+Mode = Literal["eager", "fast", "compiled"]
+MODES: tuple[Mode, ...] = ("eager", "fast", "compiled")
+NUM_CLASSES = 100
+"""Of models made for measuring only; ImageNet100's."""
+
+Classify = Callable[[Tensor], Tensor]
+"""Raw images [batch, channel, size, size], 0..1 -> logits [batch, class]."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to measure, in evaluation mode on its device."""
+
+    name: str
+    config: Config
+    channels: int
+    model: GlimpseNet
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self.model.classifier.weight.device
+
+    def images(self, batch: int) -> Tensor:
+        """Raw images, always the same."""
+        size = self.config.model.image_size
+        generator = torch.Generator().manual_seed(0)
+        return torch.rand(batch, self.channels, size, size, generator=generator).to(self.device)
+
+
+def open_subject(target: str, device: torch.device, **settings: Any) -> Subject:
+    """A run folder, or a backbone by name in MGNet's model with untrained weights.
+
+    Args:
+        target: folder or name.
+        device: where to run it.
+        **settings: fields of :class:`ModelConfig`, for a backbone; None leaves MGNet's.
+
+    Raises:
+        UserError: if there is neither such a run nor such a backbone, or settings are given for a run.
+    """
+    settings = {name: value for name, value in settings.items() if value is not None}
+    if Path(target).is_dir():
+        if settings:
+            raise UserError(
+                f"{target} is a run, which has its own {next(iter(settings))}; name a backbone to choose it"
+            )
+        run = load_run(target, device)
+        return Subject(target, run.config, run.channels, run.model)
+    return build_subject(Config(model=ModelConfig(backbone=target, **settings)), 3, device)
+
+
+def build_subject(config: Config, channels: int, device: torch.device) -> Subject:
+    """A model with untrained weights: time does not depend on them."""
+    torch.manual_seed(config.seed)
+    model = build_model(config.model, num_classes=NUM_CLASSES, in_channels=channels, initial_weights=False)
+    return Subject(config.model.backbone, config, channels, model.eval().to(device))
+
+
+def glimpsing(subject: Subject, mode: Mode) -> Classify:
+    """All T looks."""
+    if mode == "eager":
+        # As a model is made: runs are loaded with channels last.
+        model = copy.deepcopy(subject.model).to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+        return lambda images: model(model.normalization(images)).logits[:, -1]
+    predictor = Predictor(accelerate(subject.model, compiled=mode == "compiled"))
+    return lambda images: predictor(images).logits
+
+
+def plain(subject: Subject, mode: Mode) -> nn.Module:
+    """The same backbone, once over the whole image."""
+    config = subject.config.model
+    settings: dict[str, Any] = {"in_channels": subject.channels, "num_classes": subject.model.num_classes}
+    net = create_backbone_net(config.backbone, image_size=config.image_size, **settings)
+    model = nn.Sequential(backbone_normalization(net, subject.channels), net).eval().to(subject.device)
+    model = model.requires_grad_(False)
+    if mode != "eager":
+        fold_batch_norms(net)
+        model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    if mode == "compiled":
+        model.compile(dynamic=True, options=inductor_options(subject.device))
+    return model

@@ -1,0 +1,109 @@
+"""What every exit threshold would do, simulated on held-out images; and the threshold for a wanted accuracy or cost.
+
+    cost(threshold) = sum_t P(exit = t) cost_t,      cost_t: looks, operations or milliseconds up to step t
+
+One full pass over the images is enough, since an early exit changes no answer before it. As in MSDNet (Huang et al.
+2018), thresholds are calibrated on images that neither trained the model nor measure it afterwards.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from glimpsenet.data.sample import Batch
+from glimpsenet.errors import UserError
+from glimpsenet.inference.early_exit import ExitRule, Score, exit_scores
+from glimpsenet.models.glimpsenet import GlimpseNet
+
+POINTS = 400
+"""Thresholds tried: at equal shares of the scores that occurred."""
+
+
+@dataclass(frozen=True)
+class ExitCurve:
+    """One entry a threshold, from the laxest (0: stop at once) to the strictest (1: never)."""
+
+    score: Score
+    thresholds: Float[Tensor, "n"]
+    accuracy: Float[Tensor, "n"]
+    """0..1."""
+    exits: Float[Tensor, "n step"]
+    """Share of the images that stop after each step."""
+
+    def cost(self, per_step: Sequence[float] | None = None) -> Float[Tensor, "n"]:
+        """Mean cost of an image; ``per_step`` is the cost up to each step, 1, 2, ..., T looks if None."""
+        steps = torch.arange(1.0, self.exits.shape[1] + 1) if per_step is None else torch.tensor(per_step)
+        return self.exits.double() @ steps.double()
+
+    def for_cost(self, wanted: float, per_step: Sequence[float] | None = None) -> ExitRule:
+        """The strictest rule that costs at most ``wanted`` on average.
+
+        Raises:
+            UserError: if even one look costs more.
+        """
+        cost = self.cost(per_step)
+        affordable = (cost <= wanted).nonzero()
+        if len(affordable) == 0:
+            raise UserError(f"no exit threshold costs {wanted:g} or less: one look costs {float(cost[0]):g}")
+        return ExitRule(float(self.thresholds[affordable[-1, 0]]), self.score)
+
+    def for_accuracy(self, wanted: float) -> ExitRule:
+        """The laxest rule such that it, and every stricter one, has an accuracy of at least ``wanted`` (0..1).
+
+        Raises:
+            UserError: if not even all looks have.
+        """
+        worse = (self.accuracy < wanted).nonzero()
+        first = int(worse[-1, 0]) + 1 if len(worse) else 0
+        if first == len(self.thresholds):
+            raise UserError(f"no exit threshold has accuracy {wanted:g}: all looks have {float(self.accuracy[-1]):g}")
+        return ExitRule(float(self.thresholds[first]), self.score)
+
+
+def exit_curve(
+    logits: Float[Tensor, "image step class_"], labels: Int[Tensor, "image"], score: Score = "confidence"
+) -> ExitCurve:
+    """What every threshold would have done.
+
+    Args:
+        logits: of full passes over held-out images; see :func:`full_passes`.
+        labels: true classes.
+        score: what the threshold is compared with.
+    """
+    images, steps = logits.shape[:2]
+    scores, right = exit_scores(logits, score), logits.argmax(-1) == labels[:, None]
+    order = scores[:, :-1].flatten().sort().values
+    tried = order[torch.linspace(0, len(order) - 1, POINTS).long()] if steps > 1 else order
+    thresholds = torch.cat([torch.zeros(1), tried, torch.ones(1)]).unique()
+    accuracy, exits = [], []
+    for threshold in thresholds:
+        stops = scores > threshold
+        stops[:, -1] = True
+        exit_step = stops.int().argmax(1)
+        accuracy.append(right.gather(1, exit_step[:, None]).float().mean())
+        exits.append(torch.bincount(exit_step, minlength=steps) / images)
+    return ExitCurve(score, thresholds, torch.stack(accuracy), torch.stack(exits))
+
+
+@torch.inference_mode()
+def full_passes(
+    model: GlimpseNet, batches: Iterable[Batch]
+) -> tuple[Float[Tensor, "image step class_"], Int[Tensor, "image"]]:
+    """Logits of every step, and labels, of all readable images; on the CPU.
+
+    Raises:
+        UserError: if there is none.
+    """
+    device = model.classifier.weight.device
+    logits, labels = [], []
+    model.eval()
+    for batch in batches:
+        if len(batch.images):
+            logits.append(model(model.normalization(batch.images.to(device))).logits.float().cpu())
+            labels.append(batch.labels)
+    if not logits:
+        raise UserError("no readable image to calibrate an exit threshold on")
+    return torch.cat(logits), torch.cat(labels)

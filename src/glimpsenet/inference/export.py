@@ -1,0 +1,226 @@
+"""Models as files for programs without this library: ONNX, and torch.export's pt2.
+
+    whole:           images -> logits [batch, step, class], affine [batch, step, 3]        the loop unrolled
+    step by step:    images -> answer_1, state_1;    state_{t-1} -> answer_t, state_t      one graph a step
+
+Step by step the caller may stop, and drop the images that are done from every tensor of the state: early exit without
+this library. Graphs take any batch size. Images are raw (float, 0..1), normalisation is part of the graph; class names
+and sizes travel as metadata. What was written is read back and compared with the model before the command is done.
+
+Sources: torch.export (https://docs.pytorch.org/docs/stable/export.html); GridSample of ONNX's operator set 16.
+"""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+import glimpsenet
+from glimpsenet.errors import UserError
+from glimpsenet.files import write_aside
+from glimpsenet.inference.fast import accelerate
+from glimpsenet.models.backbone import Features
+from glimpsenet.models.fusion import Memory
+from glimpsenet.models.glimpsenet import GlimpseNet
+from glimpsenet.models.state import GlimpseState
+from glimpsenet.runs import Run
+
+Format = Literal["onnx", "pt2"]
+Tensors = dict[str, Tensor]
+METADATA = "glimpsenet.json"
+"""Under this name pt2 files hold theirs."""
+TOLERANCE = 1e-4
+"""How far an exported model's outputs may be from the model's, as a share of the largest if that is above 1."""
+
+
+class WholeLoop(nn.Module):
+    """All T looks: ``images`` -> ``logits``, ``affine``."""
+
+    def __init__(self, model: GlimpseNet):
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Tensors) -> Tensors:
+        """Look and classify."""
+        output = self.model(self.model.normalization(inputs["images"]))
+        return {"logits": output.logits, "affine": output.affine}
+
+
+class OneStep(nn.Module):
+    """One look: ``images`` (the first) or what was known before -> ``logits`` and what is known now.
+
+    What is known: ``affine``, ``features``, ``map_*`` and ``fused`` with one entry a step, ``keys`` and ``values`` (the
+    fusion's memory); as inputs their names begin with ``past_``. The first look also gives ``level_*``, the normalised
+    images and, if the model samples a pyramid, their halvings; they stay the same for all later steps.
+    """
+
+    def __init__(self, model: GlimpseNet):
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Tensors) -> Tensors:
+        """Look once more."""
+        model, levels = self.model, {}
+        if "images" in inputs:
+            images = model.normalization(inputs["images"])
+            prepared, state, memory = model.generator.prepare(images), GlimpseState(images), None
+            levels = {f"level_{place}": level for place, level in enumerate(prepared)}
+        else:
+            prepared = [inputs[name] for name in inputs if name.startswith("level_")]
+            state, memory = _unpack(prepared[0], inputs)
+        logits, memory = model.step(prepared, state, memory)
+        return {"logits": logits, **_pack(state, memory), **levels}
+
+
+def _pack(state: GlimpseState, memory: Memory | None) -> Tensors:
+    """What is known, as tensors."""
+    maps = zip(*(features.maps for features in state.features), strict=True)
+    return {
+        "affine": torch.stack(state.affine, 1),
+        "features": torch.stack([features.pooled for features in state.features], 1),
+        **{f"map_{place}": torch.stack(layer, 1) for place, layer in enumerate(maps)},
+        "fused": torch.stack(state.fused, 1),
+        **({} if memory is None else {"keys": memory[0], "values": memory[1]}),
+    }
+
+
+def _unpack(images: Tensor, inputs: Tensors) -> tuple[GlimpseState, Memory | None]:
+    """The inverse of :func:`_pack`."""
+    past = {name.removeprefix("past_"): tensor for name, tensor in inputs.items()}
+    maps = [past[name].unbind(1) for name in past if name.startswith("map_")]
+    features = [Features(pooled, [layer[t] for layer in maps]) for t, pooled in enumerate(past["features"].unbind(1))]
+    state = GlimpseState(images, list(past["affine"].unbind(1)), features, list(past["fused"].unbind(1)))
+    return state, (past["keys"], past["values"]) if "keys" in past else None
+
+
+def next_inputs(inputs: Tensors, outputs: Tensors) -> Tensors:
+    """What the next step takes, from what this one took and gave."""
+    levels = {name: tensor for name, tensor in {**inputs, **outputs}.items() if name.startswith("level_")}
+    known = {name: tensor for name, tensor in outputs.items() if name != "logits" and name not in levels}
+    return {**levels, **{f"past_{name}": tensor.contiguous() for name, tensor in known.items()}}
+
+
+def export(run: Run, out: Path, format: Format = "onnx", *, stepwise: bool = False) -> list[Path]:
+    """Write a run's model to ``out``, or its steps beside it as ``NAME.step1.SUFFIX`` and so on.
+
+    Args:
+        run: from :func:`glimpsenet.load_run`.
+        out: a file; its folder is made.
+        format: ``onnx`` or ``pt2``.
+        stepwise: one file a step, for early exit.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: if a library is missing, or the exported model computes something else.
+    """
+    plain = copy.deepcopy(run.model).cpu().eval()
+    # Norms folded into convolutions: not every program that runs the file does it.
+    fast = accelerate(plain).to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # What a graph is traced with is not what it is compared on: other images, another batch size.
+    traced, compared = ({"images": smooth_images(run, count)} for count in (2, 3))
+    if not stepwise:
+        expected = _run(WholeLoop(plain), compared)
+        _export_graph(WholeLoop(fast), traced, compared, expected, out, format, describe(run))
+        return [out]
+    files = []
+    for step in range(1, plain.num_glimpses + 1):
+        files.append(out.with_name(f"{out.stem}.step{step}{out.suffix}"))
+        expected = _run(OneStep(plain), compared)
+        _export_graph(OneStep(fast), traced, compared, expected, files[-1], format, {**describe(run), "step": step})
+        traced = next_inputs(traced, _run(OneStep(fast), traced))
+        compared = next_inputs(compared, expected)
+    return files
+
+
+def smooth_images(run: Run, count: int) -> Float[Tensor, "count channel size size"]:
+    """Images to compare on, 0..1: on noise, rounding errors of a window would become visible in the glimpse."""
+    coarse = torch.rand(count, run.channels, 6, 6, generator=torch.Generator().manual_seed(count))
+    return F.interpolate(coarse, size=run.config.model.image_size, mode="bicubic").clamp(0, 1)
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """The metadata of an exported model."""
+    model, config = run.model, run.config.model
+    return {
+        "glimpsenet": glimpsenet.__version__,
+        "classes": run.classes,
+        "channels": run.channels,
+        "image_size": config.image_size,
+        "glimpse_size": config.glimpse_size,
+        "num_glimpses": model.num_glimpses,
+        "mean": model.normalization.mean.flatten().tolist(),
+        "std": model.normalization.std.flatten().tolist(),
+    }
+
+
+@torch.no_grad()
+def _run(graph: nn.Module, inputs: Tensors) -> Tensors:
+    return graph(inputs)
+
+
+def _export_graph(
+    graph: nn.Module,
+    traced: Tensors,
+    compared: Tensors,
+    expected: Tensors,
+    file: Path,
+    format: Format,
+    metadata: dict[str, Any],
+) -> None:
+    batch = {name: {0: torch.export.Dim.DYNAMIC} for name in traced}
+    program = torch.export.export(graph, (traced,), dynamic_shapes=(batch,))
+    write, read = (_write_onnx, run_onnx) if format == "onnx" else (_write_pt2, run_pt2)
+    with write_aside(file) as aside:
+        write(program, aside, list(traced), list(expected), metadata)
+        _compare(expected, read(aside, compared), file)
+
+
+def _compare(expected: Tensors, found: Tensors, file: Path) -> None:
+    for name, values in expected.items():
+        distance = float((values - found[name]).abs().max() / values.abs().max().clamp(min=1))
+        if not distance <= TOLERANCE:
+            raise UserError(
+                f"{file} would compute something else than the run: '{name}' differs by {distance:.2g}, more than"
+                f" {TOLERANCE:g}; try the other --format, and report it"
+            )
+
+
+def _write_pt2(program: Any, file: Path, inputs: list[str], outputs: list[str], metadata: dict[str, Any]) -> None:
+    with open(file, "wb") as stream:
+        torch.export.save(program, stream, extra_files={METADATA: json.dumps(metadata)})
+
+
+def run_pt2(file: Path, inputs: Tensors) -> Tensors:
+    """What an exported pt2 file makes of ``inputs``."""
+    with open(file, "rb") as stream, torch.no_grad():
+        return torch.export.load(stream).module()(inputs)
+
+
+def _write_onnx(program: Any, file: Path, inputs: list[str], outputs: list[str], metadata: dict[str, Any]) -> None:
+    try:
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"ONNX needs {error.name}: pip install 'glimpsenet[export]', or pass --format pt2") from error
+    exported = torch.onnx.export(program, input_names=inputs, output_names=outputs, verbose=False)
+    assert exported is not None
+    exported.model.metadata_props.update({key: json.dumps(value) for key, value in metadata.items()})
+    exported.save(file)
+
+
+def run_onnx(file: Path, inputs: Tensors) -> Tensors:
+    """What an exported ONNX file makes of ``inputs``, in ONNX Runtime on the CPU."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    taken = {node.name: inputs[node.name].numpy() for node in session.get_inputs()}
+    return dict(zip(names, map(torch.from_numpy, session.run(names, taken)), strict=True))

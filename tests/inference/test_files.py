@@ -1,0 +1,80 @@
+"""Predicting files, with early exit: what is told is what was looked at."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from glimpsenet.cli import main
+from glimpsenet.config import Config, FolderConfig, ModelConfig
+from glimpsenet.inference import ExitRule, predict
+from glimpsenet.models.build import build_model
+from glimpsenet.runs import Description, load_run, save_weights, write_description
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    torch.manual_seed(0)
+    model = ModelConfig(backbone="glimpse_cnn", image_size=32, glimpse_size=8, num_glimpses=3)
+    description = Description(Config(model=model, data=FolderConfig(augmentation="none")), ["a", "b", "c"], 3)
+    network = build_model(model, num_classes=3, in_channels=3)
+    torch.nn.init.normal_(network.classifier.weight)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    write_description(folder, description)
+    save_weights(network, folder)
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for place in range(9):
+        coarse = Image.fromarray(random.integers(256, size=(4, 5, 3), dtype=np.uint8))
+        coarse.resize((50, 40)).save(folder / f"{place}.png")
+    return folder
+
+
+def told(capfd, *arguments) -> str:
+    capfd.readouterr()
+    main([str(argument) for argument in arguments])
+    return capfd.readouterr().out
+
+
+def test_images_stop_where_their_answer_is_sure(run, photos):
+    loaded, files = load_run(run), sorted(photos.iterdir())
+    full = list(predict(loaded, files))
+    assert [len(prediction.affine) for prediction in full] == [3] * 9
+    threshold = float(torch.stack([prediction.probabilities[0].max() for prediction in full]).median())
+    for early, whole in zip(predict(loaded, files, rule=ExitRule(threshold), batch_size=4), full, strict=True):
+        looks = len(early.affine)
+        assert looks == next((t for t in (1, 2) if whole.probabilities[t - 1].max() > threshold), 3)
+        for name in ("affine", "probabilities", "boxes", "glimpses"):
+            torch.testing.assert_close(getattr(early, name), getattr(whole, name)[:looks], atol=1e-3, rtol=1e-4)
+
+
+def test_the_command_tells_only_what_was_looked_at(run, photos, capfd, tmp_path):
+    once = json.loads(told(capfd, "predict", run, photos, "--json", "--exit-confidence", "0"))["predictions"]
+    assert [len(row["steps"]) for row in once] == [1] * 9
+    full = json.loads(told(capfd, "predict", run, photos, "--json"))["predictions"]
+    assert [row["class"] for row in once] == [row["steps"][0]["class"] for row in full]
+    confidence = float(np.median([row["steps"][0]["probability"] for row in full]))
+    command = ["predict", run, photos, "--exit-confidence", confidence]
+    rows = list(csv.DictReader(io.StringIO(told(capfd, *command, "--csv"))))
+    assert {bool(row["x0_2"]) for row in rows} == {True, False}
+    assert all(row["x0_1"] and row["class"] for row in rows)
+    assert "glimpses" in told(capfd, *command, "--figure", tmp_path / "looks.png")
+
+
+def test_a_confidence_that_cannot_be_is_told(run, photos, capfd):
+    with pytest.raises(SystemExit) as caught:
+        told(capfd, "predict", run, photos, "--exit-confidence", "1.5")
+    assert caught.value.code == 2
+    assert "0 to 1; got 1.5" in capfd.readouterr().err

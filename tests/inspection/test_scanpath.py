@@ -1,0 +1,85 @@
+"""Scanpaths and injection against the model's own output."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from glimpsenet import create_model
+from glimpsenet.geometry import affine_to_box
+from glimpsenet.inference import Prediction
+from glimpsenet.inspection.injection import inject
+from glimpsenet.inspection.scanpath import MAX_ROWS, gather, scanpaths
+
+WINDOW = (0.3, -0.5, 0.1)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    settings = {"num_glimpses": 3, "image_size": 40, "glimpse_size": 12, "sampling": "mipmap"}
+    return create_model("glimpse_cnn", num_classes=5, in_channels=1, **settings).eval()
+
+
+@pytest.fixture(scope="module")
+def images():
+    torch.manual_seed(1)
+    return torch.randint(256, (2, 1, 40, 40), dtype=torch.uint8)
+
+
+@torch.no_grad()
+def test_scanpaths_are_what_the_model_did(model, images, tmp_path):
+    result = scanpaths(model, images, labels=[3, 0], classes=list("abcde"))
+    output = model(model.normalization(images))
+    for row, path in enumerate(result.rows):
+        torch.testing.assert_close(path.affine, output.affine[row])
+        torch.testing.assert_close(path.probabilities, output.logits[row].softmax(-1))
+        torch.testing.assert_close(path.image, images[row] / 255)
+        torch.testing.assert_close(path.glimpses, model.glimpses(images[row : row + 1] / 255, path.affine[None])[0])
+        assert (path.name, path.label) == (str(row + 1), "da"[row])
+        assert path.top(-1)[0][0] == "abcde"[int(output.logits[row, -1].argmax())]
+    result.save(tmp_path / "new/paths.json")
+    (first, _) = json.loads((tmp_path / "new/paths.json").read_text())
+    assert sum(first["probabilities"][2].values()) == pytest.approx(1)
+    assert first["windows"][1] == pytest.approx(output.affine[0, 1].tolist())
+    result.save(tmp_path / "paths.png")
+    assert (tmp_path / "paths.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_says_the_answer_the_truth_and_all_steps_and_has_at_most_twelve_rows(model, images):
+    result = scanpaths(model, images[:1].repeat(14, 1, 1, 1), labels=[3] * 14, classes=list("abcde"))
+    figure = result.plot(top=2)
+    assert len(figure.subfigs) == MAX_ROWS
+    whole, *others = figure.subfigs[0].axes
+    assert whole.get_title().startswith(result.rows[0].top(-1)[0][0])
+    assert whole.get_xlabel() == "1\ntrue class: d"
+    assert [axes.get_title() for axes in others[::2]] == ["1 · first look", "2", "3"]
+    names = [text.get_text() for text in others[1].texts]
+    assert names[::2] == [name for name, _ in result.rows[0].top(1, 2)]
+
+
+def test_an_injected_window_is_looked_at_and_later_steps_react(model, images):
+    own, changed = inject(model, images[0], {2: WINDOW}).rows
+    torch.testing.assert_close(changed.affine[1], torch.tensor(WINDOW))
+    torch.testing.assert_close(changed.affine[0], own.affine[0])
+    assert not torch.equal(changed.affine[2], own.affine[2])
+    torch.testing.assert_close(own.affine, scanpaths(model, images[:1]).rows[0].affine)
+    with pytest.raises(ValueError, match="there is no step 4: the model takes 3"):
+        inject(model, images[0], {4: WINDOW})
+
+
+@pytest.mark.parametrize(("folder", "label"), [("a", "a"), ("holidays", None)])
+def test_the_true_class_is_the_folders_name_where_the_model_knows_it(folder, label):
+    affine = torch.tensor([[1.0, 0.0, 0.0]])
+    prediction = Prediction(
+        file=Path("val") / folder / "1.png",
+        classes=["a", "b"],
+        image=torch.zeros(1, 20, 20),
+        glimpses=torch.zeros(1, 1, 8, 8),
+        probabilities=torch.tensor([[0.25, 0.75]]),
+        affine=affine,
+        boxes=affine_to_box(affine, 20),
+    )
+    (path,) = gather([prediction]).rows
+    assert (path.name, path.label, path.top(1)) == ("1.png", label, [("b", 0.75)])
