@@ -68,7 +68,7 @@ def bench_scaling(
 def _with(subject: Subject, **settings: Any) -> Subject:
     """The same with other settings and untrained weights: neither time nor memory depends on them."""
     config = replace(subject.config, model=replace(subject.config.model, **settings))
-    return build_subject(config, subject.channels, subject.device)
+    return build_subject(config, subject.channels, subject.device, subject.model.num_classes)
 
 
 def _operations(subject: Subject) -> int:

@@ -77,10 +77,10 @@ def open_subject(target: str, device: torch.device, **settings: Any) -> Subject:
     return build_subject(Config(model=ModelConfig(backbone=target, **settings)), 3, device)
 
 
-def build_subject(config: Config, channels: int, device: torch.device) -> Subject:
+def build_subject(config: Config, channels: int, device: torch.device, num_classes: int = NUM_CLASSES) -> Subject:
     """A model with untrained weights: time does not depend on them."""
     torch.manual_seed(config.seed)
-    model = build_model(config.model, num_classes=NUM_CLASSES, in_channels=channels, initial_weights=False)
+    model = build_model(config.model, num_classes=num_classes, in_channels=channels, initial_weights=False)
     return Subject(config.model.backbone, config, channels, model.eval().to(device))
 
 

@@ -1,17 +1,19 @@
 """One optimiser step, computed in several ways: what training costs a batch.
 
     reference   MGNet's recipe as published: float32, eager, channels first
-    eager       the model's own recipe, as the reference is computed
+    eager       the model's own recipe, computed like that
     fast        channels last, the optimiser in one kernel, autocast to the precision asked for
     compiled    the same, with the backbone through torch.compile
 
-A step is forward, loss (the localization objective's too), backward and optimiser, on one batch that stays the same.
+A step is forward, loss (the localization objective's too), backward and optimiser.
 """
 
 import copy
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from glimpsenet.bench.subjects import Mode, Subject, build_subject
 from glimpsenet.config import Config, ModelConfig
@@ -19,29 +21,32 @@ from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.training.losses import glimpse_loss
 from glimpsenet.training.objectives import create_objective
 
-Step = Callable[[], object]
-LEARNING_RATE = 1e-3
-"""Small: a batch that is learned by heart must not end in infinity."""
+Step = Callable[[Tensor, Tensor, Tensor], float]
+"""Raw images, labels, boxes -> the loss, after which weights have moved."""
 
 
-def training_steps(subject: Subject, modes: Sequence[Mode], dtype: torch.dtype, batch: int) -> dict[str, Step]:
-    """The reference and every mode of ``modes``, by name."""
-    steps = {"reference": training_step(reference_of(subject), "eager", torch.float32, batch)}
-    return steps | {
-        mode: training_step(subject, mode, dtype if mode != "eager" else torch.float32, batch) for mode in modes
-    }
+def training_steps(
+    subject: Subject, modes: Sequence[Mode], dtype: torch.dtype, batch: int
+) -> dict[str, Callable[[], float]]:
+    """The reference and every mode of ``modes``, by name, each on one batch that stays the same."""
+    size, device = float(subject.config.model.image_size), subject.device
+    labels = torch.arange(batch, device=device) % subject.model.num_classes
+    boxes = torch.tensor([[0.25, 0.25, 0.5, 0.5]], device=device).expand(batch, 4) * size
+    steps = {"reference": training_step(reference_of(subject), "eager", torch.float32)}
+    steps |= {mode: training_step(subject, mode, torch.float32 if mode == "eager" else dtype) for mode in modes}
+    return {name: functools.partial(step, subject.images(batch), labels, boxes) for name, step in steps.items()}
 
 
 def reference_of(subject: Subject) -> Subject:
-    """MGNet with the same backbone and sizes."""
+    """MGNet with the same backbone, sizes and number of classes, untrained."""
     own = subject.config.model
     names = ("backbone", "num_glimpses", "image_size", "glimpse_size", "scale_range")
-    model = ModelConfig(**{name: getattr(own, name) for name in names})
-    return build_subject(Config(model=model), subject.channels, subject.device)
+    config = Config(model=ModelConfig(**{name: getattr(own, name) for name in names}))
+    return build_subject(config, subject.channels, subject.device, subject.model.num_classes)
 
 
-def training_step(subject: Subject, mode: Mode, dtype: torch.dtype, batch: int) -> Step:
-    """A step to be called again and again; returns its loss, as a number."""
+def training_step(subject: Subject, mode: Mode, dtype: torch.dtype, learning_rate: float = 1e-3) -> Step:
+    """A step of a copy of the model, to be called again and again."""
     settings, device = subject.config.training, subject.device
     model: GlimpseNet = copy.deepcopy(subject.model).train()
     layout = torch.contiguous_format if mode == "eager" else torch.channels_last
@@ -51,16 +56,13 @@ def training_step(subject: Subject, mode: Mode, dtype: torch.dtype, batch: int) 
         model.backbone.compile()
     parameters = [*model.parameters(), *objective.parameters()]
     optimizer = torch.optim.SGD(
-        parameters, LEARNING_RATE, momentum=0.9, weight_decay=settings.weight_decay, fused=mode != "eager"
+        parameters, learning_rate, momentum=0.9, weight_decay=settings.weight_decay, fused=mode != "eager"
     )
-    images = model.normalization(subject.images(batch))
-    labels = torch.arange(batch, device=device) % model.num_classes
-    size = float(subject.config.model.image_size)
-    boxes = torch.tensor([[0.25 * size, 0.25 * size, 0.5 * size, 0.5 * size]], device=device).expand(batch, 4)
 
-    def step() -> float:
+    def step(images: Tensor, labels: Tensor, boxes: Tensor) -> float:
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            output = model(images, policy=objective.behaviour(model, 0.0, labels, boxes))
+            behaviour = objective.behaviour(model, 0.0, labels, boxes)
+            output = model(model.normalization(images), policy=behaviour)
             loss = glimpse_loss(output, labels, settings.auxiliary_weight).total
             loss = loss + settings.objective_weight * objective(model, output, labels, boxes)
         optimizer.zero_grad()
