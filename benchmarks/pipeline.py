@@ -8,7 +8,7 @@ loader with some numbers of workers, alone, and beside the training step of ResN
 
 Photos are those under --data, or drawn: noise of 500 x 375 pixels, JPEG quality 90, as large as ImageNet's (110 kB).
 
-Command: ``python benchmarks/pipeline.py [--data FOLDER] [--smoke]``; results in ``benchmarks/results/speed-pipeline.json``
+Command: ``python benchmarks/pipeline.py [--data FOLDER] [--smoke]``; leaves ``benchmarks/results/speed-pipeline.json``
 """
 
 import argparse

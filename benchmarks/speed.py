@@ -6,9 +6,8 @@
     early-exit            glimpsenet bench early-exit on digit scenes, beside plain backbones; trains them if need be
     pipeline              benchmarks/pipeline.py
 
-Command: ``python benchmarks/speed.py [--only PART ...] [--smoke]``; results in ``benchmarks/results/speed-*.json``, then
-``python benchmarks/speed_figures.py`` puts them into the page. --smoke runs everything in minutes, for no figures to
-keep.
+Command: ``python benchmarks/speed.py [--only PART ...] [--smoke]``; leaves ``benchmarks/results/speed-*.json``, which
+``python benchmarks/speed_figures.py`` puts into the page. --smoke takes minutes, for no figures to keep.
 """
 
 import argparse

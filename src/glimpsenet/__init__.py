@@ -12,7 +12,7 @@ __version__ = version("glimpsenet")
 
 if TYPE_CHECKING:
     from glimpsenet.errors import UserError
-    from glimpsenet.inference import predict
+    from glimpsenet.inference import ExitRule, Predictor, accelerate, predict
     from glimpsenet.models.build import create_model
     from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
     from glimpsenet.models.mgnet import load_mgnet
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "UserError": "errors",
+    "ExitRule": "inference",
+    "Predictor": "inference",
+    "accelerate": "inference",
     "predict": "inference",
     "create_model": "models.build",
     "GlimpseNet": "models.glimpsenet",
@@ -40,14 +43,17 @@ _HOMES = {
 
 __all__ = [
     "CenterGlimpses",
+    "ExitRule",
     "FixedGlimpses",
     "GlimpseNet",
     "GlimpseOutput",
     "OracleGlimpses",
     "Policy",
+    "Predictor",
     "RandomGlimpses",
     "Run",
     "UserError",
+    "accelerate",
     "create_model",
     "fit",
     "load",

@@ -1,0 +1,195 @@
+"""The tables of docs/speed.md, made of what benchmarks/speed.py measured: no figure there is typed by hand.
+
+A table stands between ``<!-- figures: NAME -->`` and ``<!-- end of figures -->``; it is written anew, from
+``benchmarks/results/speed-*.json``, or says that there is no measurement.
+
+Command: ``python benchmarks/speed_figures.py``; ``--check`` only tells whether the page is up to date
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+PAGE, RESULTS = Path("docs/speed.md"), Path("benchmarks/results")
+MISSING = "Not measured yet."
+Result = dict[str, Any]
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """In Markdown: the first column left, the others right."""
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def circumstances(result: Result) -> list[str]:
+    """Where and how it was measured."""
+    machine = result["machine"]
+    where = f"{machine['device']} ({machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads)"
+    versions = ", ".join(f"{name} {machine[name]}" for name in ("python", "torch", "torchvision", "timm"))
+    return ["", f"`{result['command']}`; {where}; {versions}."]
+
+
+def milliseconds(row: Result) -> str:
+    """Median and quartiles."""
+    low, high = row["ms_quartiles"]
+    return f"{row['ms']:.1f} ({low:.1f}-{high:.1f})"
+
+
+def inference(result: Result) -> list[str]:
+    """A row a candidate and batch size, with the ratio to the plain backbone in eager and in its own mode."""
+    rows = []
+    plain = {(row["mode"], row["batch"]): row["ms"] for row in result["inference"] if row["what"] == "plain"}
+    for row in result["inference"]:
+        own = row["ms"] / plain[row["mode"], row["batch"]]
+        rows.append(
+            [
+                f"{row['what']}, {row['mode']}",
+                str(row["batch"]),
+                milliseconds(row),
+                f"{row['ratio']:.2f}",
+                f"{own:.2f}",
+                f"{row['share_of_roofline']:.0%}",
+                f"{row['peak_mb']:.0f}",
+            ]
+        )
+    columns = ["", "batch", "ms", "x plain, eager", "x plain, same mode", "of possible", "peak MB"]
+    return [*table(columns, rows), *circumstances(result)]
+
+
+def training(result: Result) -> list[str]:
+    """A row a way to compute the step."""
+    rows = [
+        [
+            row["mode"],
+            str(row["batch"]),
+            milliseconds(row),
+            f"{1 / row['ratio']:.2f}",
+            f"{row['share_of_roofline']:.0%}",
+            f"{row['peak_mb']:.0f}",
+        ]
+        for row in result["training"]
+    ]
+    roofline = result["roofline"]
+    possible = f"Possible: {roofline['gflops']:.0f} GFLOP/s ({result['precision']}), {roofline['gb_per_s']:.1f} GB/s."
+    columns = ["step", "batch", "ms", "times as fast", "of possible", "peak MB"]
+    return [*table(columns, rows), "", possible, *circumstances(result)]
+
+
+def learning(result: Result) -> list[str]:
+    """Mean losses over stretches of the run."""
+    losses = result["losses"]
+    steps = len(losses["reference"])
+    stretch = max(1, steps // 5)
+    starts = range(0, steps - stretch + 1, stretch)
+    rows = [
+        [name, *(f"{sum(values[start : start + stretch]) / stretch:.3f}" for start in starts)]
+        for name, values in losses.items()
+    ]
+    columns = ["mean loss of steps", *(f"{start + 1}-{start + stretch}" for start in starts)]
+    return [*table(columns, rows), "", f"`fast` computes in {result['precision']}.", *circumstances(result)]
+
+
+def scaling(result: Result) -> list[str]:
+    """A row a case."""
+    rows = [
+        [
+            f"{row['varied']} {row['value']}",
+            str(row["batch"]),
+            milliseconds(row),
+            f"{row['operations'] / 1e9:.1f}",
+            f"{row['peak_mb']:.1f}",
+            f"{row['image_mb']:.1f}",
+        ]
+        for row in result["rows"]
+    ]
+    columns = ["", "batch", "ms", "billion operations", "peak MB", "images MB"]
+    return [*table(columns, rows), *circumstances(result)]
+
+
+def early_exit(result: Result) -> list[str]:
+    """A row a rule, then the plain backbones."""
+    batches = [time["batch"] for time in result["candidates"][0]["times"]]
+    rows = [
+        [
+            row["candidate"],
+            f"{row['accuracy']:.4f}",
+            f"{row['mean_looks']:.2f}",
+            f"{row['operations'] / 1e6:.1f}",
+            *(f"{time['ms']:.2f} ({time['ratio']:.2f})" for time in row["times"]),
+        ]
+        for row in result["candidates"]
+    ]
+    columns = ["", "accuracy", "looks", "million operations", *(f"ms at batch {b} (x all looks)" for b in batches)]
+    return [*table(columns, rows), "", f"{result['images']} test images.", *circumstances(result)]
+
+
+def pipeline(result: Result) -> list[str]:
+    """Images a second to each stage, and waiting beside training."""
+    decoding = table(
+        ["reader", "to", "images/s a core"],
+        [[row["reader"], row["stage"], f"{row['images_per_second']:.0f}"] for row in result["decoding"]],
+    )
+    loading = table(
+        ["workers", "images/s alone", "images/s while training", "share of waiting"],
+        [
+            [
+                str(row["workers"]),
+                f"{row['images_per_second']:.0f}",
+                f"{row['training_images_per_second']:.1f}",
+                f"{row['share_of_waiting']:.1%}",
+            ]
+            for row in result["loading"]
+        ],
+    )
+    ways = [name for name in result["cores"][0] if name != "rate"]
+    cores = table(
+        ["cores for images/s", *(str(row["rate"]) for row in result["cores"])],
+        [[way, *(f"{row[way]:.0f}" for row in result["cores"])] for way in ways],
+    )
+    photos = result["photos"]
+    size = f"JPEGs of {photos['mean_megapixels']:.2f} megapixels, {photos['mean_kilobytes']:.0f} kB."
+    return [*decoding, "", *loading, "", *cores, "", size, *circumstances(result)]
+
+
+FIGURES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
+    "inference": ("speed-resnet18.json", inference),
+    "training": ("speed-resnet18.json", training),
+    "learning": ("speed-learning.json", learning),
+    "scaling": ("speed-scaling.json", scaling),
+    "early-exit": ("speed-early-exit.json", early_exit),
+    "early-exit-compiled": ("speed-early-exit-compiled.json", early_exit),
+    "pipeline": ("speed-pipeline.json", pipeline),
+}
+
+
+def fill(page: str, results: Path) -> str:
+    """The page with every table written anew."""
+
+    def figures(match: re.Match[str]) -> str:
+        file, write = FIGURES[match["name"]]
+        lines = write(json.loads((results / file).read_text())) if (results / file).exists() else [MISSING]
+        return "\n".join([match["start"], "", *lines, "", match["end"]])
+
+    pattern = r"(?P<start><!-- figures: (?P<name>[a-z-]+) -->)\n.*?(?P<end><!-- end of figures -->)"
+    return re.sub(pattern, figures, page, flags=re.DOTALL)
+
+
+def main() -> None:
+    """Fill the page, or check it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    chosen = parser.parse_args()
+    page = PAGE.read_text()
+    filled = fill(page, chosen.results)
+    if chosen.check:
+        sys.exit(None if filled == page else f"{PAGE} is not made of {chosen.results}: run {sys.argv[0]}")
+    PAGE.write_text(filled)
+
+
+if __name__ == "__main__":
+    main()
