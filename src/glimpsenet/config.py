@@ -154,9 +154,11 @@ class TrainingConfig:
     """Share of the schedule in which the learning rate rises."""
     auxiliary_weight: float = 0.6
     """alpha: weight of the auxiliary loss; 1 - alpha is the main loss's."""
-    objective: Literal["pathwise", "policy-gradient", "value-map", "listwise", "feature-map", "salience", "oracle"] = (
-        "pathwise"
-    )
+    auxiliary_decay: bool = False
+    """Let alpha fall to 0, linearly over the schedule: early it teaches reading, late it makes glimpses selfish."""
+    objective: Literal[
+        "pathwise", "policy-gradient", "value-map", "listwise", "feature-map", "salience", "guidance", "oracle"
+    ] = "pathwise"
     """What teaches localization; pathwise is the classification loss through the sampling (MGNet, the report)."""
     reward: Literal["evidence", "progress", "confidence"] = "evidence"
     """For policy-gradient and value-map: log-likelihood of the window by itself, fall of the loss, or rise of the true
@@ -167,6 +169,15 @@ class TrainingConfig:
     """For policy-gradient: how much the next window's reward counts for the one before it."""
     entropy_weight: float = 0.0
     """For policy-gradient: bonus for undecided policies."""
+    scale_penalty: float = 0.0
+    """For pathwise: weight of the windows' mean scale; the objective's weight multiplies it too."""
+    overlap_penalty: float = 0.0
+    """For pathwise: weight of the windows' mean overlap; the objective's weight multiplies it too."""
+    large_until: float = 0.0
+    """For pathwise: share of the schedule over which windows shrink from the largest scale to those chosen."""
+    gradient_share: float | None = None
+    """Dynamic re-scaling: adapt the localization network's gradient factor so that the norm of its gradient stays this
+    share of all other weights'."""
     ppo_passes: int = 1
     """For policy-gradient: optimiser steps on every batch; with more than one, PPO's clipping."""
     diversity: float = 0.0
@@ -198,7 +209,16 @@ class TrainingConfig:
             self.ppo_passes == 1 or self.objective == "policy-gradient",
             f"ppo_passes belongs to objective policy-gradient, not {self.objective}",
         )
-        for name in ("discount", "diversity", "diversity_until", "random_until"):
+        for name in ("scale_penalty", "overlap_penalty", "large_until"):
+            value = getattr(self, name)
+            _require(0 <= value < math.inf, f"{name} must not be negative, got {value}")
+            _require(
+                value == 0 or self.objective == "pathwise",
+                f"{name} belongs to objective pathwise, not {self.objective}",
+            )
+        share = self.gradient_share
+        _require(share is None or 0 < share < math.inf, f"gradient_share must be positive, got {share}")
+        for name in ("discount", "diversity", "diversity_until", "random_until", "large_until"):
             value = getattr(self, name)
             _require(0 <= value <= 1, f"{name} must be in 0..1, got {value}")
         for name in ("objective_weight", "entropy_weight", "policy_learning_rate"):

@@ -37,6 +37,7 @@ def digits() -> Config:
             localization="tokens",
             localization_layer=1,
             token_scales=(0.3,),
+            token_subcells=2,
         ),
         data=DigitsConfig(),
         training=TrainingConfig(
@@ -62,7 +63,7 @@ def digits_far() -> Config:
     config = digits()
     return replace(
         config,
-        model=replace(config.model, image_size=120, scale_range=(0.15, 0.5), token_scales=(0.2, 0.4), token_subcells=2),
+        model=replace(config.model, image_size=120, scale_range=(0.15, 0.5), token_scales=(0.2, 0.4)),
         data=DigitsConfig(num_clutter=16),
     )
 

@@ -10,7 +10,7 @@ from glimpsenet import geometry
 from glimpsenet.models.backbone import Features
 from glimpsenet.models.distributions import squash_to_window
 from glimpsenet.models.localization import GradientRescaling, LocalizationNetwork
-from glimpsenet.models.policies import CenterGlimpses, FixedGlimpses, OracleGlimpses, RandomGlimpses
+from glimpsenet.models.policies import CenterGlimpses, FixedGlimpses, LargerGlimpses, OracleGlimpses, RandomGlimpses
 from glimpsenet.models.state import GlimpseState
 
 RANGE = (0.2, 0.5)
@@ -48,6 +48,15 @@ def test_localization_is_the_papers_formula():
     s = 0.2 + 0.3 * z[:, 0]
     expected = torch.stack([s, (2 * z[:, 1] - 1) * (1 - s), (2 * z[:, 2] - 1) * (1 - s)], 1)
     torch.testing.assert_close(policy(state), expected)
+
+
+def test_windows_shrink_from_the_largest_and_stay_inside():
+    wanted = torch.tensor([0.2, 0.8, -0.3])
+    fixed = FixedGlimpses({2: wanted}, CenterGlimpses(RANGE, 20))
+    assert torch.equal(LargerGlimpses(fixed, 0.0, RANGE)(state_at(2)), wanted.expand(4, 3))
+    half = LargerGlimpses(fixed, 0.5, RANGE)(state_at(2))
+    torch.testing.assert_close(half[0], torch.tensor([0.35, 0.65, -0.3]))  # moved inside
+    assert LargerGlimpses(fixed, 1.0, RANGE)(state_at(2))[0, 0] == 0.5
 
 
 def test_gradient_rescaling_is_identity_forwards_and_a_factor_backwards():

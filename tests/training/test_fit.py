@@ -225,12 +225,14 @@ def test_one_seed_gives_one_run_and_another_seed_another(run, photos, tmp_path, 
 
 
 @pytest.mark.parametrize("step", [4, 6])  # nothing since the last checkpoint; a step that is done again
-@pytest.mark.parametrize("data", ["digits", "photos", "digits, three passes a batch"])
+@pytest.mark.parametrize("data", ["digits", "photos", "digits, three passes a batch", "digits, dynamic re-scaling"])
 def test_a_run_that_was_cut_short_resumes_bit_for_bit(photos, tmp_path, monkeypatch, data, step):
     config = photos if data == "photos" else DIGITS
     if "passes" in data:  # checkpoints fall between the passes
         tokens = replace(DIGITS, model=replace(MODEL, localization="tokens", localization_layer=1))
         config = change(tokens, objective="policy-gradient", ppo_passes=3, diversity=0.2)
+    if "re-scaling" in data:  # the gradient factor is another one at every step
+        config = change(DIGITS, gradient_share=0.5, large_until=0.9, auxiliary_decay=True)
     train(config, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(GlimpseTask, "training_step", at_step(GlimpseTask.training_step, fail)(step))
@@ -245,6 +247,29 @@ def test_a_run_that_was_cut_short_resumes_bit_for_bit(photos, tmp_path, monkeypa
     assert (tmp_path / "cut/metrics.csv").read_bytes() == (tmp_path / "whole/metrics.csv").read_bytes()
     assert equal(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
     assert equal(last(tmp_path / "cut")["state_dict"], last(tmp_path / "whole")["state_dict"])
+
+
+def test_dynamic_rescaling_keeps_the_share_of_the_gradient(tmp_path, monkeypatch):
+    seen = []
+
+    def observe(self, optimizer):
+        others, own = (
+            torch.stack([p.grad.norm() for p in group["params"] if p.grad is not None]).norm().item()
+            for group in optimizer.param_groups
+        )
+        seen.append(own / others)
+        return before(self, optimizer)
+
+    before = GlimpseTask.on_before_optimizer_step
+    monkeypatch.setattr(GlimpseTask, "on_before_optimizer_step", observe)
+    # Weights that hardly move, so that only the factor changes the ratio.
+    slow = replace(change(DIGITS, learning_rate=1e-9, max_steps=12), model=replace(MODEL, gradient_factor=1e-4))
+    train(change(slow, gradient_share=0.3), tmp_path / "share")
+    assert seen[0] < 0.01
+    assert 0.1 < seen[-1] < 0.9
+    tokens = replace(slow, model=replace(MODEL, localization="tokens", localization_layer=1))
+    with pytest.raises(SettingError, match=r"gradient_share 0\.3 needs localization"):
+        train(change(tokens, gradient_share=0.3, objective="value-map"), tmp_path / "tokens")
 
 
 def test_a_run_folder_that_was_moved_resumes_bit_for_bit(run, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from glimpsenet.config import ModelConfig, TrainingConfig
 from glimpsenet.errors import SettingError
 from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
 from glimpsenet.training.objectives import (
+    Guidance,
     Listwise,
     Pathwise,
     PolicyGradient,
@@ -17,6 +18,7 @@ from glimpsenet.training.objectives import (
     discounted,
     judge,
 )
+from glimpsenet.training.penalties import overlap_penalty, scale_penalty
 from glimpsenet.training.rewards import confidence, evidence, progress
 from glimpsenet.training.task import diversity
 
@@ -180,6 +182,45 @@ def test_pathwise_is_the_papers_loss_alone():
     assert any(p.grad is not None and p.grad.any() for p in net.policy.parameters())
 
 
+def test_penalties_by_hand():
+    # Two windows of side 1 that share a quarter of it, and one far away; the first look does not count.
+    affine = torch.tensor([[[1.0, 0.0, 0.0], [0.5, -0.5, -0.5], [0.5, 0.0, -0.5], [0.25, 0.75, 0.75]]])
+    assert scale_penalty(affine) == pytest.approx((0.5 + 0.5 + 0.25) / 3)
+    assert overlap_penalty(affine) == pytest.approx((0.5 / 1.5 + 0 + 0) / 3)
+    assert scale_penalty(affine[:, :1]) == overlap_penalty(affine[:, :2]) == 0
+
+
+def test_penalties_make_windows_smaller_and_drive_them_apart():
+    net = model(localization="linear", gradient_factor=1.0)
+    objective = Pathwise(RANGE, scale_weight=1.0, overlap_weight=1.0)
+    images, labels = torch.rand(8, 1, 32, 32), torch.zeros(8).long()
+    optimizer, seen = torch.optim.Adam(net.policy.parameters(), 0.05), []
+    for _ in range(30):
+        output = net(images, policy=objective.behaviour(net, 0.0, labels, BOXES))
+        seen.append((scale_penalty(output.affine).item(), overlap_penalty(output.affine).item()))
+        optimizer.zero_grad()
+        objective(net, output, labels, BOXES).backward()
+        optimizer.step()
+    assert seen[-1][0] < 0.22 < seen[0][0]
+    assert seen[-1][1] < 0.9 * seen[0][1]
+
+
+def test_guidance_follows_what_the_model_reads_best(monkeypatch):
+    def corner(model, images, windows, labels):
+        return -(windows[..., 1:] + 0.6).square().sum(-1)
+
+    monkeypatch.setattr("glimpsenet.training.objectives.judge", corner)
+    net, objective = model(localization="linear", gradient_factor=1.0), Guidance(RANGE, candidates=32)
+    images, labels = torch.rand(8, 1, 32, 32), torch.zeros(8).long()
+    optimizer = torch.optim.Adam(net.policy.parameters(), 0.05)
+    for _ in range(40):
+        output = net(images, policy=objective.behaviour(net, 0.0, labels, BOXES))
+        optimizer.zero_grad()
+        objective(net, output, labels, BOXES).backward()
+        optimizer.step()
+    assert (output.affine[:, 1:, 1:] + 0.6).abs().max() < 0.2
+
+
 def test_unknown_boxes_teach_nothing():
     net, objective = model(), Salience(RANGE)
     output = net(torch.rand(8, 1, 32, 32))
@@ -194,6 +235,8 @@ def test_unknown_boxes_teach_nothing():
         ("pathwise", {}, "no gradient"),
         ("feature-map", {"localization": "linear"}, "spatiotemporal"),
         ("listwise", {"auxiliary_classifier": False}, "auxiliary"),
+        ("guidance", {"localization": "linear", "auxiliary_classifier": False}, "auxiliary"),
+        ("value-map", {"num_glimpses": 1}, "num_glimpses 1"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(objective, settings, culprit):

@@ -31,6 +31,10 @@ def _mgnet(config: Config) -> Config:
     return change(config, model={"sampling": "bilinear", "align_corners": True, "batch_norm": "shared"})
 
 
+def _pathwise(config: Config, **training: Any) -> Config:
+    return change(with_papers_localization(config), **training)
+
+
 def _gaussian(config: Config) -> Config:
     return change(config, model={"localization": "linear", "localization_noise": 0.5}, objective="policy-gradient")
 
@@ -52,6 +56,18 @@ METHODS: dict[str, tuple[Callable[[Config], Config], str]] = {
     "spatiotemporal": (
         lambda c: change(with_papers_localization(c), model={"localization": "spatiotemporal"}),
         "the report's attention over tokens, pathwise, anti-aliased",
+    ),
+    "scale-penalty": (lambda c: _pathwise(c, scale_penalty=5.0), "pathwise-mipmap, large windows cost"),
+    "overlap-penalty": (lambda c: _pathwise(c, overlap_penalty=5.0), "pathwise-mipmap, overlapping windows cost"),
+    "large-to-small": (lambda c: _pathwise(c, large_until=0.5), "pathwise-mipmap, windows shrink over half the run"),
+    "auxiliary-decay": (lambda c: _pathwise(c, auxiliary_decay=True), "pathwise-mipmap, the auxiliary loss fades"),
+    "dynamic-rescaling": (
+        lambda c: _pathwise(c, gradient_share=0.1),
+        "pathwise-mipmap, its gradient a tenth of the others'",
+    ),
+    "guidance": (
+        lambda c: _pathwise(c, objective="guidance"),
+        "linear network, told the best of four random windows a step",
     ),
     "ram": (_gaussian, "Gaussian around the linear network, policy gradient"),
     "policy-gradient": (

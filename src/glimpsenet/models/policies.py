@@ -79,6 +79,25 @@ class DiverseGlimpses(Policy):
             return torch.where(at_random, explored, chosen)
 
 
+class LargerGlimpses(Policy):
+    """The windows of ``policy``, enlarged part of the way to the largest scale: a curriculum from large to small.
+
+    Args:
+        policy: chooses them.
+        amount: 0 leaves them, 1 makes all as large as can be.
+        scale_range: smallest and largest s.
+    """
+
+    def __init__(self, policy: Policy, amount: float, scale_range: ScaleRange):
+        super().__init__()
+        self.policy, self.amount, self.largest = policy, amount, scale_range[1]
+
+    def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
+        """See :class:`Policy`."""
+        scale, centre = self.policy(state).split([1, 2], -1)
+        return geometry.move_inside(torch.cat([scale + self.amount * (self.largest - scale), centre], -1))
+
+
 class RandomGlimpses(Policy):
     """s uniform in the range, the centre uniform over what keeps the window inside.
 

@@ -6,6 +6,7 @@
     listwise           CE(softmax(scores of K windows), softmax(their rewards / tau))
     feature map        CE of a classifier on the first feature map at a_t  (Uni-AdaFocus, Wang et al. 2024)
     salience           -log pi(the window on the box), or its distance     (boxes known; "GlimpseNet", 2017)
+    guidance           the same for the one of K random windows that shows most   (an idea of MGNet's authors)
 
 An objective is a loss beside the classification loss; r_t is one of ``rewards.py``.
 """
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from glimpsenet.config import ModelConfig, TrainingConfig
 from glimpsenet.errors import SettingError
-from glimpsenet.models.distributions import CategoricalWindows
+from glimpsenet.models.distributions import CategoricalWindows, squash_to_window
 from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
 from glimpsenet.models.policies import (
     DiverseGlimpses,
@@ -33,6 +34,7 @@ from glimpsenet.models.policies import (
 from glimpsenet.models.state import GlimpseState
 from glimpsenet.models.token_policy import TokenPolicy
 from glimpsenet.training.losses import step_losses
+from glimpsenet.training.penalties import overlap_penalty, scale_penalty
 from glimpsenet.training.rewards import REWARDS, Reward
 
 
@@ -78,13 +80,24 @@ class Objective(nn.Module, abc.ABC):
 
 
 class Pathwise(Objective):
-    """No loss of its own: the policy learns from the classification loss, through its windows."""
+    """The policy learns from the classification loss, through its windows; of its own are only penalties on these.
+
+    Args:
+        scale_range: smallest and largest s.
+        scale_weight: of :func:`scale_penalty`.
+        overlap_weight: of :func:`overlap_penalty`.
+    """
 
     pathwise = True
 
+    def __init__(self, scale_range: ScaleRange, scale_weight: float = 0.0, overlap_weight: float = 0.0):
+        super().__init__(scale_range)
+        self.scale_weight, self.overlap_weight = scale_weight, overlap_weight
+
     def forward(self, model: GlimpseNet, output: GlimpseOutput, labels: Tensor, boxes: Tensor) -> Tensor:
-        """Zero."""
-        return output.logits.new_zeros(())
+        """See :class:`Objective`."""
+        windows = output.affine
+        return self.scale_weight * scale_penalty(windows) + self.overlap_weight * overlap_penalty(windows)
 
 
 class Oracle(Objective):
@@ -295,13 +308,39 @@ class Salience(Objective):
         losses = []
         for step in range(2, output.state.step):
             before = output.state.before(step)
-            wanted = OracleGlimpses(self.scale_range, boxes).look(before)
-            if isinstance(model.policy, StochasticPolicy):
-                losses.append(-model.policy.distribution(before).log_probability(wanted))
-            else:
-                losses.append((model.policy(before) - wanted).square().sum(1))
+            losses.append(_distance(model.policy, before, OracleGlimpses(self.scale_range, boxes).look(before)))
         loss = torch.stack(losses, 1)
         return (loss * known[:, None]).sum() / (known.sum() * loss.shape[1]).clamp(min=1)
+
+
+class Guidance(Objective):
+    """Salience without boxes: every step's window should be the one of K random windows that the model reads best.
+
+    Args:
+        scale_range: smallest and largest s.
+        candidates: K.
+    """
+
+    def __init__(self, scale_range: ScaleRange, candidates: int = 4):
+        super().__init__(scale_range)
+        self.candidates = candidates
+
+    def forward(self, model: GlimpseNet, output: GlimpseOutput, labels: Tensor, boxes: Tensor) -> Tensor:
+        """See :class:`Objective`."""
+        state = output.state
+        assert state is not None
+        steps, batch = range(2, state.step), len(labels)
+        uniform = torch.rand(batch, len(steps) * self.candidates, 3, device=labels.device)
+        windows = squash_to_window(uniform, self.scale_range)
+        with torch.no_grad():
+            rewards = judge(model, state.images, windows, labels)
+        best = rewards.unflatten(1, (len(steps), self.candidates)).argmax(2)
+        wanted = windows.unflatten(1, (len(steps), self.candidates))
+        losses = [
+            _distance(model.policy, state.before(step), wanted[torch.arange(batch), place, best[:, place]])
+            for place, step in enumerate(steps)
+        ]
+        return torch.stack(losses).mean()
 
 
 def create_objective(training: TrainingConfig, config: ModelConfig, model: GlimpseNet) -> Objective:
@@ -325,7 +364,9 @@ def create_objective(training: TrainingConfig, config: ModelConfig, model: Glimp
         return ValueMap(config.scale_range, reward)
     if name == "feature-map":
         return FeatureMap(config.scale_range, model.backbone.map_channels[0], model.num_classes)
-    return {"listwise": Listwise, "salience": Salience, "oracle": Oracle, "pathwise": Pathwise}[name](
+    if name == "pathwise":
+        return Pathwise(config.scale_range, training.scale_penalty, training.overlap_penalty)
+    return {"listwise": Listwise, "salience": Salience, "guidance": Guidance, "oracle": Oracle}[name](
         config.scale_range
     )
 
@@ -333,7 +374,7 @@ def create_objective(training: TrainingConfig, config: ModelConfig, model: Glimp
 def _check_teachable(name: str, reward: str, model: GlimpseNet) -> None:
     policy = model.policy
     rewarded = name in ("policy-gradient", "value-map")
-    reads_auxiliary = name == "listwise" or (rewarded and reward == "evidence")
+    reads_auxiliary = name in ("listwise", "guidance") or (rewarded and reward == "evidence")
     for wrong, problem in (
         (
             (rewarded or name == "listwise") and not isinstance(policy, StochasticPolicy),
@@ -342,6 +383,10 @@ def _check_teachable(name: str, reward: str, model: GlimpseNet) -> None:
         (
             name == "value-map" and not isinstance(policy, TokenPolicy),
             "needs scores of windows: localization 'tokens'",
+        ),
+        (
+            model.num_glimpses == 1 and name not in ("pathwise", "oracle"),
+            "has nothing to teach a model with num_glimpses 1: choose pathwise",
         ),
         (
             name in ("pathwise", "feature-map") and isinstance(policy, TokenPolicy) and model.num_glimpses > 1,
@@ -382,6 +427,12 @@ def judge(
     features = model.backbone(glimpses.flatten(0, 1)).pooled
     model.backbone.train(training)
     return -step_losses(model.auxiliary_classifier(features).unflatten(0, glimpses.shape[:2]), labels)
+
+
+def _distance(policy: Policy, state: GlimpseState, wanted: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
+    if isinstance(policy, StochasticPolicy):
+        return -policy.distribution(state).log_probability(wanted)
+    return (policy(state) - wanted).square().sum(1)
 
 
 def _drawn(model: GlimpseNet, output: GlimpseOutput) -> tuple[StochasticPolicy, GlimpseState]:

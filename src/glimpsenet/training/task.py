@@ -10,9 +10,11 @@ from torch import Tensor
 
 from glimpsenet.config import ModelConfig, TrainingConfig
 from glimpsenet.data.sample import Batch
-from glimpsenet.errors import UserError
+from glimpsenet.errors import SettingError, UserError
 from glimpsenet.evaluation.metrics import ScanpathMetrics
 from glimpsenet.models.glimpsenet import GlimpseNet
+from glimpsenet.models.localization import Localization
+from glimpsenet.models.policies import LargerGlimpses
 from glimpsenet.training.losses import glimpse_loss
 from glimpsenet.training.objectives import Objective
 
@@ -27,6 +29,9 @@ class GlimpseTask(pl.LightningModule):
         training: optimiser, schedule and weights of the losses.
         total_steps: length of the schedule in optimiser steps.
         skip_bad: count unreadable images instead of stopping.
+
+    Raises:
+        SettingError: for dynamic re-scaling without gradients to re-scale.
     """
 
     def __init__(
@@ -39,6 +44,10 @@ class GlimpseTask(pl.LightningModule):
         skip_bad: bool = False,
     ):
         super().__init__()
+        if training.gradient_share is not None and not isinstance(model.policy, Localization):
+            raise SettingError(
+                f"gradient_share {training.gradient_share:g} needs localization linear or spatiotemporal"
+            )
         self.model, self.objective, self.training_config = model, objective, training
         self.total_steps, self.skip_bad = total_steps, skip_bad
         self.problems: list[str] = []
@@ -62,13 +71,17 @@ class GlimpseTask(pl.LightningModule):
         if len(batch.images) == 0:
             return None
         settings = self.training_config
-        share = diversity(settings, self.global_step / self.total_steps)
+        progress = self.global_step / self.total_steps
+        share = diversity(settings, progress)
         behaviour = self.objective.behaviour(self.model, share, batch.labels, batch.boxes)
+        if progress < settings.large_until:
+            behaviour = LargerGlimpses(behaviour, 1 - progress / settings.large_until, self.objective.scale_range)
         output = self.model(self.model.normalization(batch.images), policy=behaviour)
         self.affine = output.affine.detach()
         # While every window is random, the fusion would learn that windows tell nothing, and be slow to unlearn it.
         warming_up = share == 1 and output.auxiliary_logits is not None
-        loss = glimpse_loss(output, batch.labels, 1.0 if warming_up else settings.auxiliary_weight)
+        alpha = settings.auxiliary_weight * (1 - progress if settings.auxiliary_decay else 1)
+        loss = glimpse_loss(output, batch.labels, 1.0 if warming_up else alpha)
         objective = self.objective(self.model, output, batch.labels, batch.boxes)
         total = loss.total + settings.objective_weight * objective
         self._check_finite(total, "the training loss")
@@ -84,6 +97,16 @@ class GlimpseTask(pl.LightningModule):
             }
         )
         return total
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Dynamic re-scaling: the next step's gradient factor, after what this step's gradients were."""
+        policy, share = self.model.policy, self.training_config.gradient_share
+        if share is None or not isinstance(policy, Localization):
+            return
+        others, own = (_gradient_norm(group["params"]) for group in optimizer.param_groups)
+        if own > 0 and others > 0:
+            # Half way (in the logarithm): gradients of single batches are noisy.
+            policy.gradient_factor *= math.sqrt(share * others / own)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """The last step counts as a stop, which makes Lightning validate and save whatever the interval."""
@@ -147,12 +170,16 @@ class GlimpseTask(pl.LightningModule):
         checkpoint["random_state"] = torch.get_rng_state()
         checkpoint["seconds"] = self.seconds
         checkpoint["problems"] = list(self.problems)
+        if isinstance(self.model.policy, Localization):
+            checkpoint["gradient_factor"] = self.model.policy.gradient_factor
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """See :meth:`on_save_checkpoint`."""
         torch.set_rng_state(checkpoint["random_state"].cpu())
         self._seconds_before = float(checkpoint["seconds"])
         self.problems = list(checkpoint["problems"])
+        if isinstance(self.model.policy, Localization):
+            self.model.policy.gradient_factor = float(checkpoint["gradient_factor"])
 
     def _check_images(self, batch: Batch) -> None:
         if batch.problems and not self.skip_bad:
@@ -171,6 +198,11 @@ class GlimpseTask(pl.LightningModule):
                 f"{what} is {kind} at step {self.global_step}; checkpoints are from before it: lower"
                 f" --learning-rate (it is {settings.learning_rate:g}){clip}"
             )
+
+
+def _gradient_norm(parameters: list[torch.nn.Parameter]) -> float:
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    return float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
 
 
 def diversity(training: TrainingConfig, progress: float) -> float:

@@ -1,0 +1,25 @@
+"""Penalties on windows, for policies that learn by the gradient through them.
+
+    scale     mean_{t>1} s_t                                                   small windows show more
+    overlap   mean_{1<t<u} area(W_t and W_u) / area(W_t or W_u)               no two looks at one place
+
+Source: MGNet's authors name both as ideas and publish no result (Tan et al. 2021).
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from glimpsenet.models.distributions import overlap
+
+
+def scale_penalty(affine: Float[Tensor, "batch step 3"]) -> Float[Tensor, ""]:
+    """Mean scale of all windows but the first look, 0..1; 0 without windows."""
+    return affine[:, 1:, 0].mean() if affine.shape[1] > 1 else affine.new_zeros(())
+
+
+def overlap_penalty(affine: Float[Tensor, "batch step 3"]) -> Float[Tensor, ""]:
+    """Mean overlap of all pairs of windows, the first look left out, 0..1; 0 for fewer than two windows."""
+    windows = affine[:, 1:]
+    first, second = torch.triu_indices(windows.shape[1], windows.shape[1], 1, device=affine.device)
+    return overlap(windows[:, first], windows[:, second]).mean() if len(first) else affine.new_zeros(())
