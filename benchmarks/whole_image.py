@@ -1,0 +1,107 @@
+"""Glimpses against the whole image: photos whose evidence is small, the same backbone, epochs and augmentation.
+
+    difference = mean over photos of (share of seeds right with glimpses - share of seeds right on the whole image)
+
+with a paired bootstrap over the photos of val (Efron 1979). Glimpses learn from class labels alone (recipe
+``image-folder``); the plain backbone sees the whole image at full size (recipe ``whole-image``).
+
+Command: ``python benchmarks/whole_image.py --data FOLDER --backbone NAME [--backbone-weights FILE] [--seeds 3]``;
+goes on where it stopped; leaves ``benchmarks/results/whole-image-FOLDER.json``
+"""
+
+import argparse
+import shlex
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glimpsenet.bench.localization import change, summarize
+from glimpsenet.config import Config
+from glimpsenet.data.loading import InOrder, create_loader, open_data
+from glimpsenet.files import write_json
+from glimpsenet.recipes import RECIPES
+from glimpsenet.runs import load_run
+from glimpsenet.training.series import read_results, train_series
+
+GLIMPSES, WHOLE = "glimpses", "whole-image"
+RECIPE_OF = {GLIMPSES: "image-folder", WHOLE: "whole-image"}
+RESULTS = Path("benchmarks/results")
+
+
+def experiments(chosen: argparse.Namespace) -> dict[str, list[Config]]:
+    """Both recipes with the same data, backbone and epochs."""
+    configs: dict[str, list[Config]] = {}
+    for name in chosen.only:
+        config = RECIPES[RECIPE_OF[name]]().with_data(chosen.data)
+        model: dict[str, Any] = {"backbone": chosen.backbone}
+        if chosen.backbone_weights is not None:
+            model |= {"pretrained": False, "backbone_weights": chosen.backbone_weights}
+        config = change(config, model=model, workers=0, **({} if chosen.epochs is None else {"epochs": chosen.epochs}))
+        configs[name] = [replace(config, seed=seed) for seed in chosen.seeds]
+    return configs
+
+
+def right(folder: Path) -> Tensor:
+    """Whether each photo of val is classified right, in order: 0 or 1."""
+    run = load_run(folder)
+    splits = open_data(run.config, run.classes, run.channels)
+    answers = []
+    with torch.inference_mode():
+        for batch in create_loader(splits.val, InOrder(len(splits.val)), 64):
+            logits = run.model(run.model.normalization(batch.images)).logits[:, -1]
+            answers.append((logits.argmax(1) == batch.labels).double())
+    return torch.cat(answers)
+
+
+def paired_bootstrap(difference: Tensor, draws: int = 10_000) -> tuple[float, float]:
+    """95% interval of the mean over photos."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(len(difference), (draws, len(difference)), generator=generator)
+    low, high = difference[rows].mean(1).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return low, high
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, compare, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--backbone", required=True)
+    parser.add_argument("--backbone-weights", type=Path)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", choices=RECIPE_OF, default=list(RECIPE_OF), help="train these alone")
+    parser.add_argument("--out", type=Path, default=Path("runs/whole-image"))
+    chosen = parser.parse_args(arguments)
+    folders = train_series(experiments(chosen), chosen.out)
+    if len(folders) < len(RECIPE_OF):
+        return
+    results = read_results(folders)
+    correct = {name: torch.stack([right(folder) for folder in places]).mean(0) for name, places in folders.items()}
+    difference = correct[GLIMPSES] - correct[WHOLE]
+    low, high = paired_bootstrap(difference)
+    summary = results[GLIMPSES][0]["summary"]
+    costs = {name: statistics.fmean(e["summary"]["cost"]["operations"][-1] for e in results[name]) for name in results}
+    values = {
+        "command": shlex.join(["python", "benchmarks/whole_image.py", *sys.argv[1:]]),
+        "photos": len(difference),
+        "seeds": list(chosen.seeds),
+        "difference": {"mean": float(difference.mean()), "low": low, "high": high},
+        "share_of_operations": costs[GLIMPSES] / costs[WHOLE],
+        "operations": costs,
+        **{name: summarize(entries) for name, entries in results.items()},
+        "machine": summary["machine"],
+    }
+    write_json(RESULTS / f"whole-image-{chosen.data.name}.json", values)
+    for name in results:
+        print(f"{name}: {values[name]['accuracy']:.3f} {values[name]['accuracies']}")
+    print(f"difference {difference.mean():+.3f} ({low:+.3f} to {high:+.3f}) at {values['share_of_operations']:.1%}")
+
+
+if __name__ == "__main__":
+    main()
