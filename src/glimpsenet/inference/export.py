@@ -23,7 +23,7 @@ from torch import Tensor, nn
 import glimpsenet
 from glimpsenet.errors import UserError
 from glimpsenet.files import write_aside
-from glimpsenet.inference.fast import accelerate
+from glimpsenet.inference.fast import fold
 from glimpsenet.models.backbone import Features
 from glimpsenet.models.fusion import Memory
 from glimpsenet.models.glimpsenet import GlimpseNet
@@ -122,7 +122,7 @@ def export(run: Run, out: Path, format: Format = "onnx", *, stepwise: bool = Fal
     """
     plain = copy.deepcopy(run.model).cpu().eval()
     # Norms folded into convolutions: not every program that runs the file does it.
-    fast = accelerate(plain).to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+    fast = fold(plain).to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     out.parent.mkdir(parents=True, exist_ok=True)
     # What a graph is traced with is not what it is compared on: other images, another batch size.
     traced, compared = ({"images": smooth_images(run, count)} for count in (2, 3))

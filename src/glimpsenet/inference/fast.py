@@ -3,7 +3,8 @@
     BN(W * x + b) = (gamma / sigma) W * x + (gamma / sigma) (b - mu) + beta
 
 A batch normalisation that no longer learns scales and shifts channels by constants, so it becomes part of the
-convolution before it. Convolutions run fastest with channels last. The auxiliary classifier serves training only.
+convolution before it. Convolutions run fastest with channels last, and on the CPU with weights laid out beforehand
+(``packing.py``). The auxiliary classifier serves training only.
 """
 
 import copy
@@ -18,6 +19,7 @@ from torch import nn
 from torch.fx import Tracer
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from glimpsenet.inference.packing import pack_convolutions
 from glimpsenet.models.glimpsenet import GlimpseNet
 
 CONVOLUTIONS, NORMS = (nn.Conv2d, Conv2dSame), (nn.BatchNorm2d, BatchNormAct2d)
@@ -32,14 +34,21 @@ def accelerate(model: GlimpseNet, *, compiled: bool = False) -> GlimpseNet:
         compiled: compile each step with ``torch.compile``, for any batch size. The first calls take a minute or more; a
             C++ compiler (CPU) or Triton (GPU) is needed.
     """
-    fast = copy.deepcopy(model).eval().requires_grad_(False)
-    fast.auxiliary_classifier = None
-    for net in filter(None, (fast.backbone.net, fast.backbone.first_look_net)):
-        fold_batch_norms(net)
-    fast = fast.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    fast = fold(model)
     if compiled:
         fast.step = compile_step(fast)
+    else:
+        pack_convolutions(fast.backbone)
     return fast
+
+
+def fold(model: GlimpseNet) -> GlimpseNet:
+    """The part of :func:`accelerate` that is plain PyTorch, which tracing needs."""
+    folded = copy.deepcopy(model).eval().requires_grad_(False)
+    folded.auxiliary_classifier = None
+    for net in filter(None, (folded.backbone.net, folded.backbone.first_look_net)):
+        fold_batch_norms(net)
+    return folded.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def fold_batch_norms(net: nn.Module) -> int:
@@ -78,9 +87,8 @@ class _LayerTracer(Tracer):
 
 def compile_step(model: GlimpseNet) -> Callable[..., Any]:
     """``model.step``, compiled whole."""
-    # A graph for each step and range of batch sizes (1, few, many); torch stops at 8 graphs.
-    graphs = 4 * model.num_glimpses
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, graphs)
+    # A graph for each step and range of batch sizes (1, few, many); torch stops at 8 graphs, those of all models together.
+    torch._dynamo.config.recompile_limit += 4 * model.num_glimpses
     options = inductor_options(model.classifier.weight.device)
     return torch.compile(model.step, fullgraph=True, dynamic=True, options=options)
 
