@@ -15,6 +15,9 @@ from typing import Any, Literal
 
 from glimpsenet.errors import SettingError, UserError
 
+MOST_GLIMPSES, LARGEST_IMAGE = 1000, 16_384
+"""What nobody needs; but a stranger's config.json may ask for more than ever ends, or fits into memory."""
+
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
@@ -47,8 +50,9 @@ class ModelConfig:
     """How features learn where they were seen: [f; s, tx, ty], 2-D positional encoding, or not."""
     clue_with_scale: bool = False
     """Add the window's size to the positional encoding."""
-    fusion: Literal["attention", "none"] = "attention"
-    """How glimpses are joined: attention over all so far (MGNet), or not at all, each answer from its glimpse alone."""
+    fusion: Literal["attention", "mean", "none"] = "attention"
+    """How glimpses are joined: attention over all so far (MGNet), their mean, or not at all, each answer from its glimpse
+    alone."""
     num_heads: int = 1
     """Heads of the fusion's attention."""
     even_attention: bool = False
@@ -79,9 +83,15 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         smallest, largest = self.scale_range
-        _require(self.num_glimpses >= 1, f"num_glimpses must be 1 or more, got {self.num_glimpses}")
+        _require(
+            1 <= self.num_glimpses <= MOST_GLIMPSES,
+            f"num_glimpses must be in 1..{MOST_GLIMPSES}, got {self.num_glimpses}",
+        )
         _require(self.num_heads >= 1, f"num_heads must be 1 or more, got {self.num_heads}")
         _require(self.glimpse_size >= 1, f"glimpse_size must be 1 or more, got {self.glimpse_size}")
+        _require(
+            self.image_size <= LARGEST_IMAGE, f"image_size must not be above {LARGEST_IMAGE}, got {self.image_size}"
+        )
         _require(
             self.glimpse_size <= self.image_size,
             f"image_size {self.image_size} is smaller than glimpse_size {self.glimpse_size}",
@@ -311,7 +321,7 @@ def from_json(text: str) -> Config:
     """A configuration from JSON text; see :func:`from_dict`."""
     try:
         return from_dict(json.loads(text))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no JSON; a number of thousands of digits; lists without end
         raise UserError(f"bad configuration: not JSON: {error}") from error
 
 

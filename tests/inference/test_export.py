@@ -54,7 +54,7 @@ def in_onnxruntime(file: Path):
 WHOLE = [
     ("onnx", {"localization": "linear", "sampling": "bilinear"}),
     ("onnx", {"localization": "tokens", "sampling": "mipmap", "align_corners": False, "batch_norm": "separate"}),
-    ("onnx", {"localization": "spatiotemporal", "sampling": "mipmap", "align_corners": False, "num_glimpses": 2}),
+    ("onnx", {"localization": "spatiotemporal", "fusion": "mean", "num_glimpses": 2}),
     ("pt2", {"localization": "linear", "sampling": "mipmap", "align_corners": False, "spatial_clue": "positional"}),
     ("pt2", {"localization": "tokens", "sampling": "bilinear", "token_scales": (0.2, 0.4), "num_heads": 1}),
     ("pt2", {"localization": "spatiotemporal", "sampling": "linearized", "fusion": "none"}),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from glimpsenet.models.fusion import AttentionFusion
+from glimpsenet.models.fusion import AttentionFusion, MeanFusion
 
 
 @pytest.mark.parametrize(("width", "heads"), [(515, 1), (64, 4), (12, 3)])
@@ -38,6 +38,13 @@ def test_gradients_equal_those_of_full_self_attention():
     torch.testing.assert_close(one.grad, other.grad, atol=1e-5, rtol=1e-4)
     for name, p in fusion.named_parameters():
         torch.testing.assert_close(own[name], p.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_the_mean_of_all_tokens_so_far():
+    tokens, memory = torch.randn(3, 5, 8), None
+    for step in range(5):
+        fused, memory = MeanFusion()(tokens[:, step], memory)
+        torch.testing.assert_close(fused, tokens[:, : step + 1].mean(1))
 
 
 def test_initialisation_is_kaiming_normal_with_zero_biases():

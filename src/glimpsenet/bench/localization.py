@@ -93,6 +93,10 @@ METHODS: dict[str, tuple[Callable[[Config], Config], str]] = {
         lambda c: change(c, model={"even_attention": False}),
         "best with Kaiming's initial attention",
     ),
+    "mean-fusion": (
+        lambda c: change(c, model={"fusion": "mean", "even_attention": False}),
+        "best with the mean of all glimpses for attention",
+    ),
     "without-stop-gradient": (
         lambda c: change(c, model={"stop_gradient": False}),
         "best with gradients from policy to features",

@@ -14,7 +14,7 @@ from glimpsenet.models.backbone import (
     load_backbone_weights,
 )
 from glimpsenet.models.encoding import AffineClue, NoClue, PositionalClue, SpatialClue
-from glimpsenet.models.fusion import AttentionFusion, NoFusion
+from glimpsenet.models.fusion import AttentionFusion, MeanFusion, NoFusion
 from glimpsenet.models.glimpse import BilinearGlimpses, GlimpseGenerator, LinearizedGlimpses, MipmapGlimpses
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.models.localization import GaussianPolicy, LocalizationNetwork, SpatiotemporalLocalization
@@ -67,11 +67,7 @@ def build_model(
             frozen=config.freeze_backbone,
         )
         clue = _create_clue(config, backbone.channels)
-        fusion = (
-            NoFusion()
-            if config.fusion == "none"
-            else AttentionFusion(clue.width, config.num_heads, config.even_attention)
-        )
+        fusion = _create_fusion(config, clue.width)
         policy = _create_policy(config, net, clue.width)
     except ValueError as error:
         raise UserError(f"backbone '{config.backbone}': {error}") from error
@@ -112,6 +108,12 @@ def _create_policy(config: ModelConfig, net: nn.Module, width: int) -> Policy:
         )
     network = SpatiotemporalLocalization(channels, config.image_size, config.scale_range, config.gradient_factor)
     return GaussianPolicy(network, config.localization_noise) if config.localization_noise else network
+
+
+def _create_fusion(config: ModelConfig, width: int) -> AttentionFusion | MeanFusion | NoFusion:
+    if config.fusion == "attention":
+        return AttentionFusion(width, config.num_heads, config.even_attention)
+    return MeanFusion() if config.fusion == "mean" else NoFusion()
 
 
 def _create_clue(config: ModelConfig, channels: int) -> SpatialClue:

@@ -6,6 +6,9 @@ The report's fusion is self-attention over h_1..h_t of which only the newest pos
 position's query would be thrown away, and keys and values do not change once computed: so each step projects the
 newest token only and remembers its key and value. Same numbers, linear instead of quadratic work per step.
 
+Ours, for few training images: o_t = mean(h_1..h_t), so that every glimpse adds its own evidence to the logits and no
+attention can learn to ignore windows.
+
 Source: Tan et al. 2021 (one head); Supeene & Wang (one or four); attention as in Vaswani et al. 2017.
 """
 
@@ -16,8 +19,8 @@ from torch import Tensor, nn
 
 from glimpsenet.models.initialization import kaiming_init
 
-Memory = tuple[Float[Tensor, "batch head step channel"], Float[Tensor, "batch head step channel"]]
-"""Keys and values of the glimpses so far."""
+Memory = tuple[Float[Tensor, "batch ..."], Float[Tensor, "batch ..."]]
+"""What a fusion remembers of the glimpses so far: keys and values, or their sum and number."""
 
 
 class AttentionFusion(nn.Module):
@@ -57,6 +60,19 @@ class AttentionFusion(nn.Module):
             key, value = torch.cat([memory[0], key], 2), torch.cat([memory[1], value], 2)
         attended = F.scaled_dot_product_attention(query, key, value).flatten(1)
         return F.relu(self.norm(attention.out_proj(attended))), (key, value)
+
+
+class MeanFusion(nn.Module):
+    """o_t = mean(h_1..h_t): logits are the mean of what each glimpse says by itself."""
+
+    def forward(
+        self, token: Float[Tensor, "batch width"], memory: Memory | None = None
+    ) -> tuple[Float[Tensor, "batch width"], Memory]:
+        """The newest token and (sum, number) of the ones before (None at the first) -> their mean, the new memory."""
+        total, count = token, torch.ones_like(token[:, :1])
+        if memory is not None:
+            total, count = memory[0] + total, memory[1] + count
+        return total / count, (total, count)
 
 
 class NoFusion(nn.Module):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from glimpsenet.models.backbone import Backbone, Normalization
 from glimpsenet.models.encoding import SpatialClue
-from glimpsenet.models.fusion import AttentionFusion, Memory, NoFusion
+from glimpsenet.models.fusion import AttentionFusion, MeanFusion, Memory, NoFusion
 from glimpsenet.models.glimpse import GlimpseGenerator, Prepared
 from glimpsenet.models.initialization import kaiming_init
 from glimpsenet.models.policies import Policy
@@ -49,7 +49,7 @@ class GlimpseNet(nn.Module):
         generator: crops glimpses.
         backbone: glimpse -> features; shared by all steps.
         clue: joins features with where they were seen.
-        fusion: attention over the glimpses so far.
+        fusion: of the glimpses so far; the paper's is attention.
         policy: chooses the next window; the paper's localization network, or any other.
         num_classes: number of classes.
         num_glimpses: T, the first look included.
@@ -63,7 +63,7 @@ class GlimpseNet(nn.Module):
         generator: GlimpseGenerator,
         backbone: Backbone,
         clue: SpatialClue,
-        fusion: AttentionFusion | NoFusion,
+        fusion: AttentionFusion | MeanFusion | NoFusion,
         policy: Policy,
         num_classes: int,
         num_glimpses: int = 4,
