@@ -7,7 +7,7 @@
     pipeline              benchmarks/pipeline.py
 
 Command: ``python benchmarks/speed.py [--only PART ...] [--smoke]``; leaves ``benchmarks/results/speed-*.json``, which
-``python benchmarks/speed_figures.py`` puts into the page. --smoke takes minutes, for no figures to keep.
+``python benchmarks/page_figures.py`` puts into the page. --smoke takes minutes, for no figures to keep.
 """
 
 import argparse

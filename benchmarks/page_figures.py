@@ -1,9 +1,9 @@
-"""The tables of docs/speed.md, made of what benchmarks/speed.py measured: no figure there is typed by hand.
+"""The tables of pages, made of results that lie in the repository: no figure in them is typed by hand.
 
 A table stands between ``<!-- figures: NAME -->`` and ``<!-- end of figures -->``; it is written anew, from
-``benchmarks/results/speed-*.json``, or says that there is no measurement.
+``benchmarks/results/*.json``, or says that there is no measurement.
 
-Command: ``python benchmarks/speed_figures.py``; ``--check`` only tells whether the page is up to date
+Command: ``python benchmarks/page_figures.py``; ``--check`` only tells whether the pages are up to date
 """
 
 import argparse
@@ -14,14 +14,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-PAGE, RESULTS = Path("docs/speed.md"), Path("benchmarks/results")
+PAGES, RESULTS = (Path("docs/speed.md"), Path("docs/localization.md")), Path("benchmarks/results")
 MISSING = "Not measured yet."
 Result = dict[str, Any]
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """In Markdown: the first column left, the others right."""
-    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> list[str]:
+    """In Markdown: the first columns, of words, left, the others right."""
+    lines = [columns, [*["---"] * words, *["---:"] * (len(columns) - words)], *rows]
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
@@ -155,6 +155,33 @@ def pipeline(result: Result) -> list[str]:
     return [*decoding, "", *loading, "", *cores, "", size, *circumstances(result)]
 
 
+def localization(result: Result) -> list[str]:
+    """A row a method, the best first."""
+
+    def optional(value: float | None, text: str) -> str:
+        return "-" if value is None else text.format(value)
+
+    rows = [
+        [
+            f"`{name}`",
+            method["what"],
+            f"**{method['accuracy']:.3f}**",
+            " ".join(f"{accuracy:.3f}" for accuracy in method["accuracies"]),
+            f"{method['accuracy_by_step'][0]:.3f}",
+            f"{method['found_rate'][1]:.3f} / {method['found_rate'][-1]:.3f}",
+            f"{method['random']:.3f}",
+            optional(method["oracle"], "{:.3f}"),
+            optional(method["gain_share"], "{:.0%}"),
+            optional(method["steps_to_reference"], "{} steps"),
+            f"{method['seconds']:.0f}",
+        ]
+        for name, method in sorted(result["methods"].items(), key=lambda item: -item[1]["accuracy"])
+    ]
+    columns = ["method", "what", "accuracy", "of each seed", "first look", "found by step 2 / 4"]
+    columns += ["random", "oracle", "gain share", "to mgnet's", "seconds"]
+    return table(columns, rows, words=2)
+
+
 FIGURES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "inference": ("speed-resnet18.json", inference),
     "training": ("speed-resnet18.json", training),
@@ -163,6 +190,9 @@ FIGURES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "early-exit": ("speed-early-exit.json", early_exit),
     "early-exit-compiled": ("speed-early-exit-compiled.json", early_exit),
     "pipeline": ("speed-pipeline.json", pipeline),
+    "localization-digits": ("localization-digits.json", localization),
+    "localization-digits-far": ("localization-digits-far.json", localization),
+    "localization-digits-short": ("localization-digits-short.json", localization),
 }
 
 
@@ -179,16 +209,17 @@ def fill(page: str, results: Path) -> str:
 
 
 def main() -> None:
-    """Fill the page, or check it."""
+    """Fill the pages, or check them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--results", type=Path, default=RESULTS)
     chosen = parser.parse_args()
-    page = PAGE.read_text()
-    filled = fill(page, chosen.results)
-    if chosen.check:
-        sys.exit(None if filled == page else f"{PAGE} is not made of {chosen.results}: run {sys.argv[0]}")
-    PAGE.write_text(filled)
+    for file in PAGES:
+        page = file.read_text()
+        filled = fill(page, chosen.results)
+        if chosen.check and filled != page:
+            sys.exit(f"{file} is not made of {chosen.results}: run {sys.argv[0]}")
+        file.write_text(filled)
 
 
 if __name__ == "__main__":

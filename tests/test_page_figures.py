@@ -1,4 +1,4 @@
-"""The page on speed is made of the results that lie beside it."""
+"""Pages are made of the results that lie in the repository."""
 
 import importlib.util
 import json
@@ -11,17 +11,18 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def figures():
-    spec = importlib.util.spec_from_file_location("speed_figures", ROOT / "benchmarks" / "speed_figures.py")
+    spec = importlib.util.spec_from_file_location("page_figures", ROOT / "benchmarks" / "page_figures.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def test_the_page_is_made_of_the_results(figures):
-    page = (ROOT / figures.PAGE).read_text()
-    assert figures.fill(page, ROOT / figures.RESULTS) == page, "run python benchmarks/speed_figures.py"
+def test_pages_are_made_of_the_results(figures):
+    pages = [(ROOT / page).read_text() for page in figures.PAGES]
+    for page in pages:
+        assert figures.fill(page, ROOT / figures.RESULTS) == page, "run python benchmarks/page_figures.py"
     for name in figures.FIGURES:
-        assert page.count(f"<!-- figures: {name} -->") == 1
+        assert "".join(pages).count(f"<!-- figures: {name} -->") == 1
 
 
 def test_a_table_by_hand(figures, tmp_path):
