@@ -16,7 +16,7 @@ import tyro
 
 from glimpsenet.bench.cli import bench_app
 from glimpsenet.config import Config, DigitsConfig, check_seed
-from glimpsenet.errors import SettingError, UserError
+from glimpsenet.errors import SettingError, UserError, printable
 from glimpsenet.inspection.cli import inspect_app
 from glimpsenet.recipes import RECIPES
 from glimpsenet.tables import print_table
@@ -111,7 +111,7 @@ def evaluate(
     _require_picture(figure)
     check_seed(seed)
     with _standard_output(json) as output:
-        from glimpsenet.data.loading import InOrder, create_loader, open_data
+        from glimpsenet.data.loading import InOrder, create_loader, open_data, workers_that_die
         from glimpsenet.devices import choose_device
         from glimpsenet.evaluation import accuracy
         from glimpsenet.runs import load_run
@@ -131,16 +131,19 @@ def evaluate(
         }
         if glimpses == "oracle" and not splits.has_boxes:
             raise UserError("the oracle needs to know where to look: there is no boxes.csv for the validation images")
-        if glimpses == "all":
-            result = accuracy.evaluate_all(loaded.model, loader, has_boxes=splits.has_boxes, **settings)
-            results, share = result["policies"], result["glimpse_gain_share"]
-        else:
-            result = accuracy.evaluate(loaded.model, loader, glimpses=glimpses, **settings)
-            results, share = {glimpses: result}, None
+        with workers_that_die():
+            if glimpses == "all":
+                result = accuracy.evaluate_all(loaded.model, loader, has_boxes=splits.has_boxes, **settings)
+                results, share = result["policies"], result["glimpse_gain_share"]
+            else:
+                result = accuracy.evaluate(loaded.model, loader, glimpses=glimpses, **settings)
+                results, share = {glimpses: result}, None
         shown = results.get("learned") or results[glimpses]
         if figure is not None:
             from glimpsenet.inspection.figures import plot_confusion, save_figure
 
+            if shown["confusion_matrix"] is None:
+                raise UserError(f"a confusion matrix of {len(loaded.classes)} classes is too large to draw")
             save_figure(plot_confusion(shown["confusion_matrix"], loaded.classes), figure)
         if json:
             print(json_module.dumps(result), file=output)
@@ -218,7 +221,7 @@ def predict(
         else:
             _print_predictions(rows, early_exit=exit_confidence < 1)
         for problem in skipped:
-            print(f"skipped: {problem}", file=sys.stderr)
+            print(f"skipped: {printable(problem)}", file=sys.stderr)
         if drawn:
             note = f" (the first {MAX_ROWS} of {len(rows)})" if len(rows) > MAX_ROWS else ""
             print(f"drew {figure}{note}", file=sys.stderr if json or csv else sys.stdout)
@@ -301,6 +304,40 @@ def reproduce(
     _say(f"the report is in {out / 'report.md'} and {out / 'report.html'}")
 
 
+@app.command
+def demo(
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN...")] = (),
+    /,
+    *,
+    examples: Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    device: str = "auto",
+) -> None:
+    """Open a web page to play with runs: watch them look, move their windows, compare them.
+
+    Args:
+        runs: run folders, side by side if several; a small digit model that comes with the package if none is given.
+        examples: folder of images that visitors may pick; the run's own validation images if not given and only this
+            machine can ask.
+        host: address to listen at; others than this machine's own let everybody in who can reach it.
+        port: to listen at; 0 takes any that is free.
+        device: auto, cpu, cuda, cuda:1, mps.
+    """
+    try:
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"the demo needs {error.name}: pip install 'glimpsenet[demo]'") from error
+    from glimpsenet.demo.examples import choose_examples
+    from glimpsenet.demo.exhibit import SHIPPED, open_exhibits
+    from glimpsenet.demo.server import build_app, is_loopback, serve
+
+    exhibits = open_exhibits(runs or (SHIPPED,), device)
+    pictures = choose_examples(exhibits[0].run, examples, public=not is_loopback(host))
+    serve(build_app(exhibits, pictures, host), host, port, _say)
+
+
 app.command(inspect_app, name="inspect")
 app.command(bench_app, name="bench")
 data_app = tyro.extras.SubcommandApp()
@@ -329,6 +366,31 @@ def data_digits(
     check_seed(seed)
     count = write_scenes(destination, scenes, image_size, seed)
     _say(f"wrote {count} scenes to {destination}")
+
+
+@data_app.command(name="shards")
+def data_shards(
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")],
+    destination: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DEST")],
+    /,
+    *,
+    samples: int = 2000,
+    seed: int = 0,
+) -> None:
+    """Pack an image folder into WebDataset shards, which --data takes like a folder; boxes stay behind.
+
+    Args:
+        source: image folder with train/CLASS and val/CLASS.
+        destination: a new folder.
+        samples: images a shard.
+        seed: of the order of training images, so that a shard holds all classes.
+    """
+    from glimpsenet.data.shards import write_shards
+
+    check_seed(seed)
+    _require_at_least(samples=(samples, 1))
+    count = write_shards(source, destination, samples, seed)
+    _say(f"wrote {count} images to {destination}")
 
 
 @data_app.command(name="imagenet100")
@@ -425,7 +487,8 @@ def _standard_output(clean: bool) -> Iterator[TextIO]:
     keep = os.dup(1)
     os.dup2(2, 1)
     try:
-        with open(keep, "w", closefd=False, encoding="utf-8") as output:
+        # File names that are no UTF-8 leave as the bytes they are.
+        with open(keep, "w", closefd=False, encoding="utf-8", errors="surrogateescape") as output:
             yield output
     finally:
         sys.stdout.flush()
@@ -516,12 +579,15 @@ def _print_evaluations(results: dict[str, dict[str, Any]], gain_share: float | N
     elif gain_share is not None:
         _say(f"share of the glimpses' gain that is due to where the model looked: {gain_share:.0%}")
     if skipped := next(iter(results.values()))["skipped"]:
-        _say(f"skipped {len(skipped)} unreadable images; the first: {skipped[0]}")
+        _say(f"skipped {len(skipped)} unreadable images; the first: {printable(skipped[0])}")
 
 
 def _print_classes(result: dict[str, Any], classes: list[str]) -> None:
     """Accuracy per class, worst first, with what it is mostly taken for."""
     matrix = result["confusion_matrix"]
+    if matrix is None:
+        _say(f"the accuracy of each of {len(classes)} classes is in --json")
+        return
     rows: list[list[str]] = []
     for place in sorted(range(len(classes)), key=lambda place: (result["per_class"][classes[place]] or 0, place)):
         rate, counts = result["per_class"][classes[place]], matrix[place]
@@ -541,6 +607,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: no file name may end a command
     try:
         app.cli(
             prog="glimpsenet",
@@ -556,7 +624,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         if debug:
             raise
-        print(f"glimpsenet: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"glimpsenet: error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(2 if isinstance(error, SettingError) else 1)
     except BrokenPipeError:
         # Whoever read our output has seen enough (head).
@@ -570,5 +638,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         what = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         way = "" if isinstance(error, OSError) else "; --debug shows where, for a report"
-        print(f"glimpsenet: error: {what}{way}", file=sys.stderr)
+        print(f"glimpsenet: error: {printable(what)}{way}", file=sys.stderr)
         sys.exit(1)

@@ -51,8 +51,7 @@ class ModelConfig:
     clue_with_scale: bool = False
     """Add the window's size to the positional encoding."""
     fusion: Literal["attention", "mean", "none"] = "attention"
-    """How glimpses are joined: attention over all so far (MGNet), their mean, or not at all, each answer from its glimpse
-    alone."""
+    """How glimpses are joined: attention over all so far (MGNet), their mean, or not: each answer from its glimpse."""
     num_heads: int = 1
     """Heads of the fusion's attention."""
     even_attention: bool = False

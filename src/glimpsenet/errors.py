@@ -1,4 +1,12 @@
-"""The kinds of error a person is meant to read."""
+"""The kinds of error a person is meant to read, and what makes text readable."""
+
+
+def printable(text: str) -> str:
+    """``text`` on one line, fit for a terminal: line breaks, escape sequences, bytes that are no UTF-8 are spelt out.
+
+    File and class names may hold any of them.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def first_line(error: BaseException) -> str:

@@ -24,6 +24,12 @@ def write_aside(file: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what :func:`write_aside` left in a folder when its process was killed."""
+    for file in folder.glob(".*.part"):
+        file.unlink(missing_ok=True)
+
+
 def write_json(file: Path, value: Any) -> None:
     """``value`` as readable JSON."""
     with write_aside(file) as aside:

@@ -87,7 +87,7 @@ def read_description(folder: Path) -> Description:
         if channels not in (1, 3):
             raise ValueError(f"'channels' is {channels!r}, not 1 or 3")
         return Description(from_dict(values["config"]), classes, channels)
-    except (UserError, KeyError, TypeError, ValueError) as error:
+    except (UserError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{file} is damaged: {error}") from error
 
 

@@ -2,6 +2,8 @@
 
 import sys
 
+from glimpsenet.errors import printable
+
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Print a table: the first column left, numbers right; not folded into a file or pipe."""
@@ -16,6 +18,6 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
             column, justify="left" if place == 0 or column == "mostly taken for" else "right", overflow="fold"
         )
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(escape(printable(cell)) for cell in row))
     # Into a file or pipe, rows are not folded.
     Console(width=None if sys.stdout.isatty() else 1000).print(table, highlight=False)

@@ -1,9 +1,17 @@
-"""Two processes on one machine, as ``--devices 2`` starts them: one run folder, nothing counted twice."""
+"""Two processes on one machine, as ``--devices 2`` starts them: one run folder, nothing counted twice.
+
+They talk over gloo, and learn what one process with the same global batch learns.
+"""
 
 import json
 import os
+import socket
 import subprocess
 import sys
+
+import pytest
+import safetensors.torch
+import torch
 
 
 def test_two_processes_leave_one_run(tmp_path):
@@ -19,3 +27,58 @@ def test_two_processes_leave_one_run(tmp_path):
     rows = (tmp_path / "run/metrics.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["step", "1", "2", "2", "3", "4", "4"]
     assert done.stdout.count("validation images") == 1
+
+
+def test_two_processes_learn_what_one_does_with_the_same_global_batch(tmp_path):
+    """A backbone without batch statistics, and nothing drawn at random. Weights to 1e-4, losses to 1e-4.
+
+    What is left is the order in which gradients are added up.
+    """
+    model = ["--backbone", "test_convnext", "--localization", "linear", "--image-size", "64", "--glimpse-size", "32"]
+    data = ["--train-scenes", "64", "--val-scenes", "11", "--diversity", "0", "--random-until", "0"]
+    learn = ["--objective", "pathwise", "--precision", "float32", "--max-steps", "6", "--validations", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for name, split in {"one": ["--batch-size", "8"], "two": ["--batch-size", "4", "--devices", "2"]}.items():
+        command = ["train", "digits", *model, *data, *learn, *split, "--device", "cpu", "--out", str(tmp_path / name)]
+        done = subprocess.run(
+            [sys.executable, "-m", "glimpsenet", *command], capture_output=True, text=True, env=environment, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (safetensors.torch.load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-3)
+    metrics = [json.loads((tmp_path / name / "summary.json").read_text())["metrics"] for name in ("one", "two")]
+    assert metrics[0]["accuracy"] == metrics[1]["accuracy"]
+    assert metrics[0]["num_images"] == metrics[1]["num_images"] == 11
+    assert metrics[0]["loss"] == pytest.approx(metrics[1]["loss"], rel=1e-4)
+    # It did learn: the weights of a run that is two steps longer are further away than the tolerance.
+    begun = torch.load(tmp_path / "one/checkpoints/best.ckpt", weights_only=True)
+    last = torch.load(tmp_path / "one/checkpoints/last.ckpt", weights_only=True)
+    if begun["global_step"] < last["global_step"]:
+        moved = max((begun["state_dict"][key] - last["state_dict"][key]).abs().max() for key in begun["state_dict"])
+        assert moved > 1e-3
+    assert (tmp_path / "two/metrics.csv").read_text().count("\n") == (tmp_path / "one/metrics.csv").read_text().count(
+        "\n"
+    )
+
+
+def test_torchrun_starts_two_machines_that_are_one(tmp_path):
+    """The command of the documentation, once for each machine; both are this one."""
+    size = ["--image-size", "40", "--glimpse-size", "12", "--train-scenes", "32", "--val-scenes", "9"]
+    schedule = ["--max-steps", "2", "--batch-size", "4", "--validations", "1", "--device", "cpu", "--num-nodes", "2"]
+    command = ["-m", "glimpsenet", "train", "digits", *size, *schedule, "--out", str(tmp_path / "run")]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    meet = ["--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", port]
+    machines = [
+        subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", *meet, "--node-rank", rank, *command],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
+        )
+        for rank in "01"
+    ]  # fmt: skip
+    told = [machine.communicate(timeout=240)[0] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], "".join(told)[-2000:]
+    assert json.loads((tmp_path / "run/summary.json").read_text())["metrics"]["num_images"] == 9
+    assert ["the run is in" in text for text in told] == [True, False]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from glimpsenet.config import check_seed
 from glimpsenet.errors import SettingError
 from glimpsenet.tables import print_table
 
@@ -256,6 +257,143 @@ def early_exit(
     print_early_exit(run, result)
     save_figure(plot_early_exit(result), out.with_suffix(".png"))
     _write(out, place, result)
+
+
+@bench_app.command
+def robustness(
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")],
+    /,
+    *,
+    data: Path | None = None,
+    plain: tuple[Path, ...] = (),
+    images: int = 200,
+    eps: float = 4.0,
+    steps: int = 50,
+    restarts: int = 5,
+    queries: int = 1000,
+    targets: int = 9,
+    attacks: tuple[Literal["mgnet", "pgd", "score", "autoattack", "square", "unbounded"], ...] = (
+        "mgnet",
+        "pgd",
+        "score",
+        "autoattack",
+        "square",
+        "unbounded",
+    ),
+    corruptions: tuple[str, ...] | None = None,
+    severities: tuple[int, ...] = (1, 2, 3, 4, 5),
+    imagenet_c: Path | None = None,
+    batch_size: int = 50,
+    seed: int = 0,
+    device: str = "auto",
+    out: Path = Path("robustness.json"),
+) -> None:
+    """Attack a run and corrupt its images, beside plain backbones; with checks for masked gradients.
+
+    Args:
+        run: run folder.
+        data: another folder with val/CLASS/*.jpg.
+        plain: runs with one glimpse of the whole image (recipe whole-image), to compare with.
+        images: how many are drawn from the validation images.
+        eps: largest change of a pixel, of 255.
+        steps: of PGD.
+        restarts: of PGD, each from a random start.
+        queries: answers that the Square attack asks for an image.
+        targets: classes that AutoAttack's targeted attacks aim at; most of the time goes there.
+        attacks: mgnet is MGNet's protocol, the others are in pixel space and without the gradient factor.
+        corruptions: names of ImageNet-C's; all 15 if not given; none by an empty list.
+        severities: 1 to 5.
+        imagenet_c: folder CORRUPTION/SEVERITY/CLASS of ready images, instead of those made of the run's own.
+        batch_size: images at a time.
+        seed: of the images drawn and of everything random.
+        device: auto, cpu, cuda, cuda:1, mps.
+        out: JSON file to write, and a picture beside it.
+    """
+    _require_positive(images=(images,), steps=(steps,), restarts=(restarts,), queries=(queries,))
+    _require_positive(batch_size=(batch_size,), targets=(targets,))
+    from glimpsenet.data.imagenet import CORRUPTIONS
+    from glimpsenet.devices import choose_device
+    from glimpsenet.inspection.figures import save_figure
+    from glimpsenet.robustness.bench import Protocol, bench_robustness
+    from glimpsenet.robustness.figures import plot_robustness
+    from glimpsenet.runs import load_run
+
+    chosen = CORRUPTIONS if corruptions is None else corruptions
+    if not 0 < eps <= 255:
+        raise SettingError(f"--eps is of 255, above 0; got {eps:g}")
+    if unknown := [name for name in chosen if name not in CORRUPTIONS]:
+        raise SettingError(f"no corruption '{unknown[0]}'; there are {', '.join(CORRUPTIONS)}")
+    if not severities or not set(severities) <= {1, 2, 3, 4, 5}:
+        raise SettingError(f"--severities are 1 to 5, got {' '.join(map(str, severities))}")
+    check_seed(seed)
+    place = choose_device(device)
+    result = bench_robustness(
+        load_run(run, place),
+        plain=[load_run(other, place) for other in plain],
+        data=data,
+        images=images,
+        protocol=Protocol(
+            attacks=attacks,
+            eps=eps / 255,
+            steps=steps,
+            restarts=restarts,
+            queries=queries,
+            targets=targets,
+            corruptions=tuple(chosen),
+            severities=severities,
+            batch_size=batch_size,
+            seed=seed,
+        ),
+        imagenet_c=imagenet_c,
+        tell=_tell,
+    )
+    print_robustness(result)
+    save_figure(plot_robustness(result), out.with_suffix(".png"))
+    _write(out, place, result)
+
+
+def print_robustness(result: dict[str, Any]) -> None:
+    """The tables of ``bench robustness``: attacks, corruptions, checks."""
+    models = result["models"]
+    conditions = list(dict.fromkeys((e["attack"], e["glimpses"]) for model in models for e in model["attacks"]))
+    found = [{(e["attack"], e["glimpses"]): e for e in model["attacks"]} for model in models]
+
+    def cell(entry: dict[str, Any] | None) -> str:
+        return "-" if entry is None else "{:.3f} ({:.3f}-{:.3f})".format(entry["accuracy"], *entry["interval"])
+
+    names = [model["model"] for model in models]
+    most = max(model["glimpses"] for model in models)
+    clean = [
+        [f"none, {t} glimpses", *(cell(m["clean"][t - 1] if t <= m["glimpses"] else None) for m in models)]
+        for t in range(1, most + 1)
+    ]
+    attacked = [
+        [f"{name}, {count} glimpses", *(cell(one.get((name, count))) for one in found)] for name, count in conditions
+    ]
+    worst = [["worst of all in pixel space", *(cell(model["worst_case"]) for model in models)]]
+    title = f"{result['images']} images, eps {255 * result['eps']:g}/255: accuracy (95%)"
+    print_table(title, ["attack", *names], clean + attacked + (worst if conditions else []))
+    if models[0]["corruptions"]:
+        kinds = list(dict.fromkeys(entry["corruption"] for entry in models[0]["corruptions"]))
+        rows = [[kind, *(f"{_mean_under(model, kind):.3f}" for model in models)] for kind in kinds]
+        rows.append(["mean", *(f"{model['mean_under_corruptions'][-1]:.3f}" for model in models)])
+        print_table("under corruptions, mean over severities", ["corruption", *names], rows)
+    for difference in result["differences"]:
+        for name, value in difference.items():
+            if isinstance(value, dict):
+                low, high = value["interval"]
+                print(
+                    f"{name}: {difference['model']} is {100 * value['difference']:+.1f} points"
+                    f" ({100 * low:+.1f} to {100 * high:+.1f}) from {difference['than']}"
+                )
+    for check in result["masking"]:
+        verdict = "passed" if check["passed"] else "FAILED: do not trust the white-box accuracy"
+        print(f"{check['model']}: {check['check']}: {check['accuracy']:.3f} beside {check['white_box']:.3f}, {verdict}")
+
+
+def _mean_under(model: dict[str, Any], corruption: str) -> float:
+    values = [entry["accuracy"][-1] for entry in model["corruptions"] if entry["corruption"] == corruption]
+    return sum(values) / len(values)
 
 
 def print_speed(title: str, rows: list[dict[str, Any]]) -> None:

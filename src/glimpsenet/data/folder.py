@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
-from torchvision.datasets.folder import find_classes, make_dataset
+from torchvision.datasets.folder import find_classes
 from torchvision.transforms import v2
 
 from glimpsenet.config import FolderConfig
-from glimpsenet.data.images import EXTENSIONS, UnreadableImageError, read_image
+from glimpsenet.data.images import EXTENSIONS, UnreadableImageError, read_image, walk_images
 from glimpsenet.data.sample import UNKNOWN_BOX, Index, Sample, Splits
-from glimpsenet.data.transforms import evaluation_transform, training_transform
+from glimpsenet.data.transforms import augmentation_of, evaluation_transform, training_transform
 from glimpsenet.errors import UserError
 
 COLUMNS = ["file", "x0", "y0", "x1", "y1"]
@@ -65,8 +65,7 @@ class PhotoDataset(Dataset[Sample]):
         box = self.boxes.get(file, UNKNOWN_BOX)
         if box[0] >= width or box[1] >= height:
             return Sample(index, None, label, problem=f"the box of {file} lies outside its {width} x {height} pixels")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(hash((self.seed, epoch, index)) % 2**63)
+        with augmentation_of(self.seed, epoch, index):
             if box.isnan().any():
                 image = self.transform(photo)
             else:
@@ -130,12 +129,17 @@ def _list_split(
         )
     classes = classes or found
     labels = {name: index for index, name in enumerate(classes)}
-    samples = make_dataset(folder, labels, extensions=EXTENSIONS, allow_empty=True)
+    samples = [(file, labels[name]) for name in sorted(found) for file in _in_order(folder / name)]
     if not samples:
         raise UserError(f"no images in {folder}; known are {' '.join(EXTENSIONS)}")
     if split == "train" and (empty := set(range(len(classes))) - {label for _, label in samples}):
         raise UserError(f"class folder without images: {folder / classes[min(empty)]}")
-    return [Path(file) for file, _ in samples], [label for _, label in samples], classes
+    return [file for file, _ in samples], [label for _, label in samples], classes
+
+
+def _in_order(folder: Path) -> list[Path]:
+    """Images of a class: those of one folder together, folders by name."""
+    return sorted(walk_images(folder), key=lambda file: (str(file.parent), file.name))
 
 
 def read_boxes(file: Path, root: Path) -> dict[Path, Tensor]:
@@ -160,6 +164,8 @@ def read_boxes(file: Path, root: Path) -> dict[Path, Tensor]:
                 boxes[image] = box
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{file} is not CSV in UTF-8: {error}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from error
     return boxes
 
 
@@ -167,7 +173,10 @@ def _read_box(row: dict[str, str | None], root: Path) -> tuple[Path, Tensor]:
     name, *edges = (row[column] for column in COLUMNS)
     if not name:
         raise ValueError("no file named")
-    image = root / os.path.normpath(name)
+    inside = os.path.normpath(name)
+    if os.path.isabs(inside) or inside.split(os.sep)[0] == os.pardir:
+        raise ValueError(f"'{name}' leads out of the folder; files are named from {root}")
+    image = root / inside
     if "\0" in name or not os.path.isfile(image):
         raise ValueError(f"no such image '{name}'")
     try:

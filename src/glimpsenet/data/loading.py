@@ -4,7 +4,8 @@ Training is one long stream of samples: epoch after epoch, each in an order of i
 is the same whatever came before, so a run resumes by starting the stream at the sample it had come to.
 """
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from glimpsenet.config import Config, DigitsConfig
 from glimpsenet.data.sample import Batch, GlimpseDataset, Index, Splits, collate
+from glimpsenet.errors import UserError, first_line
 
 
 def open_data(config: Config, classes: list[str] | None = None, channels: int = 3) -> Splits:
@@ -26,7 +28,10 @@ def open_data(config: Config, classes: list[str] | None = None, channels: int = 
 
         return open_digits(config.data, config.model.image_size, config.seed)
     from glimpsenet.data.folder import open_folder
+    from glimpsenet.data.shards import find_shards, open_shards
 
+    if find_shards(config.data.data, "val"):
+        return open_shards(config.data, config.model.image_size, config.seed, classes, channels)
     return open_folder(config.data, config.model.image_size, config.seed, classes, channels)
 
 
@@ -50,9 +55,33 @@ class TrainingStream(Sampler[Index]):
         while True:
             epoch, place = divmod(position, self.size)
             if epoch != shuffled:
-                shuffled, order = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.size)
+                shuffled, order = epoch, self.order(epoch)
             yield epoch, int(order[place])
             position += self.world_size
+
+    def order(self, epoch: int) -> np.ndarray:
+        """All indices, as they come in an epoch."""
+        return np.random.default_rng([self.seed, epoch]).permutation(self.size)
+
+
+class ShardStream(TrainingStream):
+    """The same for samples in shards: these in an order of each epoch's own, and the samples within each shard.
+
+    Args:
+        sizes: samples of each shard.
+        seed: of the order.
+        **settings: see :class:`TrainingStream`.
+    """
+
+    def __init__(self, sizes: Sequence[int], seed: int, **settings: int):
+        super().__init__(sum(sizes), seed, **settings)
+        self.sizes = sizes
+
+    def order(self, epoch: int) -> np.ndarray:
+        """See :class:`TrainingStream`."""
+        random, starts = np.random.default_rng([self.seed, epoch]), np.cumsum([0, *self.sizes])
+        shards = random.permutation(len(self.sizes))
+        return np.concatenate([starts[shard] + random.permutation(self.sizes[shard]) for shard in shards])
 
 
 class FreshStream(TrainingStream):
@@ -98,6 +127,24 @@ class InOrder(Sampler[Index]):
 
     def __len__(self) -> int:
         return len(self.places)
+
+
+@contextlib.contextmanager
+def workers_that_die() -> Iterator[None]:
+    """Where a loader's workers may die, of hunger for memory mostly: says so, instead of torch's process numbers.
+
+    Raises:
+        UserError: with what to do.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            f"a process that reads images died ({first_line(error)}), mostly for want of memory;"
+            " pass fewer --workers, or --workers 0 to see it fail"
+        ) from error
 
 
 def create_loader(

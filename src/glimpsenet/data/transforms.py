@@ -4,9 +4,21 @@ All are torchvision v2 transforms on uint8 images and ``tv_tensors.BoundingBoxes
 matter (``model.normalization``), on its device.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torchvision.transforms import v2
+
+
+@contextlib.contextmanager
+def augmentation_of(seed: int, epoch: int, index: int) -> Iterator[None]:
+    """Random numbers of one sample, which follow from these three alone; torch's own stay as they are."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(hash((seed, epoch, index)) % 2**63)
+        yield
+
 
 GREY = 127
 """What is put where there is no image: about the mean of photos, so about 0 once normalised."""
@@ -33,6 +45,26 @@ class FitSquare(v2.Transform):
         return v2.functional.pad(resized, padding=params["padding"], fill=GREY)
 
 
+class CutLong(v2.Transform):
+    """The middle of an image that is more than 8 times as long as wide; others as they are.
+
+    Only the middle is seen after a centre crop, but an image of 1 x 60,000 pixels whose short side is enlarged to 256
+    would first take 12 GB.
+    """
+
+    longest = 8
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """What is left of both sides."""
+        height, width = v2.functional.get_size(flat_inputs[0])
+        limit = self.longest * min(height, width)
+        return {"output_size": [min(height, limit), min(width, limit)]}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Cut one image or its boxes."""
+        return v2.functional.center_crop(inpt, **params)
+
+
 def square_scale(width: int, height: int, size: int, augmentation: str) -> float:
     """Pixels of the square that one pixel of a photo becomes under :func:`evaluation_transform`."""
     if augmentation == "imagenet":
@@ -43,7 +75,7 @@ def square_scale(width: int, height: int, size: int, augmentation: str) -> float
 def evaluation_transform(size: int, augmentation: str) -> v2.Transform:
     """What an evaluated image goes through; ``imagenet`` has the paper's resize and centre crop (256 -> 224)."""
     if augmentation == "imagenet":
-        return v2.Compose([v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size)])
+        return v2.Compose([CutLong(), v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size)])
     return FitSquare(size)
 
 

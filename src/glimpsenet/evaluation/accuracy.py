@@ -46,7 +46,7 @@ def evaluate(
     Returns:
         The dictionary of ``evaluate --json``: policy, num_images, accuracy, loss, mean_scale, hit_rate, found_rate,
         affine_mean, affine_spread (lists, one entry a step), per_class (of the answer), confusion_matrix (rows true,
-        columns predicted), skipped.
+        columns predicted; None for more than 1,000 classes), skipped.
 
     Raises:
         UserError: for an unreadable image, named, without ``skip_bad``; if there is none to evaluate on.
@@ -72,17 +72,16 @@ def evaluate(
         with torch.inference_mode():
             output = model(model.normalization(batch.images), policy=policy, num_glimpses=steps)
             metrics.update(output, batch)
-    confusion = metrics.confusion
-    if not confusion.any():
+    if not metrics.per_class.any():
         raise UserError(f"nothing to evaluate on: {skipped[0] if skipped else 'the data set is empty'}")
-    per_class = confusion.diag() / confusion.sum(1)
+    per_class = metrics.right_per_class / metrics.per_class
     return {
         "policy": glimpses,
         **metrics.compute(),
         "per_class": {
             name: None if rate.isnan() else float(rate) for name, rate in zip(classes, per_class, strict=True)
         },
-        "confusion_matrix": confusion.tolist(),
+        "confusion_matrix": metrics.confusion.tolist() if metrics.confusable else None,
         "skipped": skipped,
     }
 

@@ -15,9 +15,14 @@ from glimpsenet.data.sample import Batch
 from glimpsenet.models.glimpsenet import GlimpseOutput
 from glimpsenet.training.losses import step_losses
 
+MOST_CONFUSED = 1000
+"""With more classes than this the confusion matrix is not kept: at 10,000 it would take a gigabyte."""
+
 
 class ScanpathMetrics(Metric):
     """Accuracy, loss and mean scale per step; hit and found rates where boxes are known; the confusion of the answer.
+
+    The confusion matrix is kept for up to 1,000 classes, and what is right of each class for any number.
 
     Args:
         num_steps: T.
@@ -34,6 +39,8 @@ class ScanpathMetrics(Metric):
     hits: Tensor
     found: Tensor
     boxes: Tensor
+    per_class: Tensor
+    right_per_class: Tensor
     confusion: Tensor
 
     def __init__(self, num_steps: int, num_classes: int, image_size: int, *, sync: bool = True):
@@ -44,7 +51,11 @@ class ScanpathMetrics(Metric):
         for name in ("affine", "affine_squares"):
             self.add_state(name, torch.zeros(num_steps, 3, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("boxes", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("confusion", torch.zeros(num_classes, num_classes, dtype=torch.long), dist_reduce_fx="sum")
+        for name in ("per_class", "right_per_class"):
+            self.add_state(name, torch.zeros(num_classes, dtype=torch.long), dist_reduce_fx="sum")
+        self.confusable = num_classes if num_classes <= MOST_CONFUSED else 0
+        confusion = torch.zeros(self.confusable, self.confusable, dtype=torch.long)
+        self.add_state("confusion", confusion, dist_reduce_fx="sum")
 
     def update(self, output: GlimpseOutput, batch: Batch) -> None:
         """Add a batch."""
@@ -54,8 +65,12 @@ class ScanpathMetrics(Metric):
         affine = output.affine.double()
         self.affine += affine.sum(0)
         self.affine_squares += affine.square().sum(0)
-        cells = batch.labels * self.num_classes + predicted[:, -1]
-        self.confusion += torch.bincount(cells, minlength=self.num_classes**2).view_as(self.confusion)
+        self.per_class += torch.bincount(batch.labels, minlength=self.num_classes)
+        right = batch.labels[predicted[:, -1] == batch.labels]
+        self.right_per_class += torch.bincount(right, minlength=self.num_classes)
+        if self.confusable:
+            cells = batch.labels * self.num_classes + predicted[:, -1]
+            self.confusion += torch.bincount(cells, minlength=self.num_classes**2).view_as(self.confusion)
         hit = geometry.covered_share(output.affine, batch.boxes[:, None], self.image_size) >= geometry.HIT_SHARE
         hit[:, 0] = False
         self.hits += hit.sum(0)
@@ -67,7 +82,7 @@ class ScanpathMetrics(Metric):
 
         ``affine_mean`` and ``affine_spread`` (standard deviation over images) are of (s, tx, ty) at each step.
         """
-        images, boxes = int(self.confusion.sum()), int(self.boxes)
+        images, boxes = int(self.per_class.sum()), int(self.boxes)
         mean = self.affine / images
         return {
             "num_images": images,

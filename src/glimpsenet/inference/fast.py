@@ -87,7 +87,7 @@ class _LayerTracer(Tracer):
 
 def compile_step(model: GlimpseNet) -> Callable[..., Any]:
     """``model.step``, compiled whole."""
-    # A graph for each step and range of batch sizes (1, few, many); torch stops at 8 graphs, those of all models together.
+    # A graph for each step and range of batch sizes (1, few, many); torch stops at 8, those of all models together.
     torch._dynamo.config.recompile_limit += 4 * model.num_glimpses
     options = inductor_options(model.classifier.weight.device)
     return torch.compile(model.step, fullgraph=True, dynamic=True, options=options)

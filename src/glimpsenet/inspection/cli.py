@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from glimpsenet.errors import SettingError, UserError
+from glimpsenet.errors import SettingError, UserError, printable
 from glimpsenet.tables import print_table
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ def inject(
     result = injection.inject(loaded.model, picture, chosen, classes=loaded.classes)
     for row in result.rows:
         answers = (f"{label} {value:.2f}" for step in range(1, len(row.affine) + 1) for label, value in row.top(step))
-        print(f"{row.name}: {'  ->  '.join(answers)}")
+        print(printable(f"{row.name}: {'  ->  '.join(answers)}"))
     result.save(figure)
     print(f"drew {figure}")
 

@@ -26,7 +26,7 @@ from glimpsenet import geometry
 from glimpsenet.data.sample import Batch
 from glimpsenet.errors import UserError
 from glimpsenet.files import write_json
-from glimpsenet.inspection.figures import as_shown, draw_window, save_figure, show_image, step_color
+from glimpsenet.inspection.figures import as_shown, draw_window, label, save_figure, show_image, step_color
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.models.policies import Policy
 
@@ -158,7 +158,7 @@ class DatasetScanpaths:
         for step in range(2, self.num_steps + 1):
             draw_window(axes, example.affine[step - 1], self.image_size, step)
         said, true = self.classes[example.predicted], self.classes[example.label]
-        axes.set_title(said[:30] if said == true else f"{said[:18]}, not {true[:18]}", fontsize=9)
+        axes.set_title(label(said, 30) if said == true else f"{label(said, 18)}, not {label(true, 18)}", fontsize=9)
 
     def save(self, file: Path) -> None:
         """Write the numbers where the suffix is .json, else the picture."""

@@ -16,6 +16,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from glimpsenet import geometry
+from glimpsenet.errors import printable
 from glimpsenet.files import write_aside
 
 PALETTE = ("#56B4E9", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#0072B2", "#F0E442", "#7F7F7F")
@@ -79,6 +80,13 @@ def draw_window(axes: Axes, affine: Float[Tensor, "3"], image_size: int, step: i
     )
 
 
+def label(name: str, length: int | None = None) -> str:
+    """A file's or class's name as a label: at most ``length`` characters, and no formula, whatever is in it."""
+    text = printable(name)
+    short = text if length is None or len(text) <= length else text[: length - 1] + "…"
+    return short.replace("$", r"\$")
+
+
 def frame(axes: Axes, step: int) -> None:
     """Frame a glimpse in its step's colour."""
     for spine in axes.spines.values():
@@ -101,9 +109,9 @@ def plot_confusion(matrix: list[list[int]], classes: list[str]) -> Figure:
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.add_subplot()
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    ticks = range(len(classes))
-    axes.set_xticks(ticks, classes, rotation=90, fontsize=8)
-    axes.set_yticks(ticks, classes, fontsize=8)
+    ticks, names = range(len(classes)), [label(name) for name in classes]
+    axes.set_xticks(ticks, names, rotation=90, fontsize=8)
+    axes.set_yticks(ticks, names, fontsize=8)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     if len(classes) <= 30:

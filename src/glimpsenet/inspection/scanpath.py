@@ -15,7 +15,7 @@ from torch import Tensor
 
 from glimpsenet.files import write_json
 from glimpsenet.inference import Prediction
-from glimpsenet.inspection.figures import as_shown, draw_window, frame, save_figure, show_image, step_color
+from glimpsenet.inspection.figures import as_shown, draw_window, frame, label, save_figure, show_image, step_color
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.models.policies import Policy
 
@@ -151,9 +151,9 @@ def _plot_row(figure: SubFigure, row: Scanpath, top: int) -> None:
     for step in range(2, steps + 1):
         draw_window(whole, row.affine[step - 1], row.image.shape[-1], step)
     said, probability = row.top(-1)[0]
-    whole.set_title(f"{_shorten(said, 26)}  {probability:.0%}", fontsize=11, fontweight="bold")
-    truth = "" if row.label is None else f"\ntrue class: {_shorten(row.label, 26)}"
-    whole.set_xlabel(f"{_shorten(row.name, 34)}{truth}", fontsize=8.5)
+    whole.set_title(f"{label(said, 26)}  {probability:.0%}", fontsize=11, fontweight="bold")
+    truth = "" if row.label is None else f"\ntrue class: {label(row.label, 26)}"
+    whole.set_xlabel(f"{label(row.name, 34)}{truth}", fontsize=8.5)
     for step in range(1, steps + 1):
         glimpse = figure.add_subplot(grid[0, step])
         show_image(glimpse, row.glimpses[step - 1])
@@ -168,7 +168,7 @@ def _plot_classes(axes: Axes, ranking: list[tuple[str, float]], step: int) -> No
     axes.barh(places, 1, color="#EEEEEE", height=0.34)
     axes.barh(places, [value for _, value in ranking], color=step_color(step), height=0.34)
     for place, (name, value) in zip(places, ranking, strict=True):
-        axes.text(0, place - 0.22, _shorten(name, 18), va="bottom", fontsize=8.5)
+        axes.text(0, place - 0.22, label(name, 18), va="bottom", fontsize=8.5)
         axes.text(1, place - 0.22, f"{value:.0%}", va="bottom", ha="right", fontsize=8.5)
     axes.set_xlim(0, 1)
     axes.set_ylim(len(ranking) - 0.7, -0.75)
@@ -177,7 +177,3 @@ def _plot_classes(axes: Axes, ranking: list[tuple[str, float]], step: int) -> No
     axes.set_xlabel("probability", fontsize=8, labelpad=-7)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-
-
-def _shorten(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,12 +1,14 @@
 """Checkpoints that survive: the best and the last, written aside and renamed, read without running code."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from glimpsenet.errors import UserError, first_line
 from glimpsenet.files import write_aside
@@ -36,13 +38,18 @@ class SafeCheckpointIO(TorchCheckpointIO):
 class KeepBestAndLast(pl.Callback):
     """Saves last.ckpt after every validation, and best.ckpt where the accuracy of the last step is a new best.
 
-    Lightning's own ModelCheckpoint saves the last only beside a new best, and forgets the best score when the folder
-    is moved.
+    On SIGTERM, which job schedulers send before they kill, it saves last.ckpt where training stands. Lightning's own
+    ModelCheckpoint saves the last only beside a new best, and forgets the best score when the folder is moved.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.best = -1.0
+        self.saved_at = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A run that resumes stands at its checkpoint."""
+        self.saved_at = trainer.global_step
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save, on all processes together."""
@@ -52,6 +59,21 @@ class KeepBestAndLast(pl.Callback):
         if better:
             trainer.save_checkpoint(self.folder / "best.ckpt")
         trainer.save_checkpoint(self.folder / "last.ckpt")
+        self.saved_at = trainer.global_step
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """On SIGTERM, save; the first process alone: others may be at another step and never come to a barrier."""
+        if not isinstance(exception, SIGTERMException) or not trainer.is_global_zero:
+            return
+        if trainer.global_step != self.saved_at:
+            checkpoint = trainer._checkpoint_connector.dump_checkpoint()
+            if trainer.validating:
+                # As Lightning knows a validation that stopped in its first batch: it is run again, all of it.
+                progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+                for part in ("total", "current"):
+                    progress[part].update(ready=1, started=1, processed=0, completed=0)
+            trainer.strategy.save_checkpoint(checkpoint, os.fspath(self.folder / "last.ckpt"))
+        print(f"glimpsenet: terminated after step {trainer.global_step}; --resume goes on", file=sys.stderr)
 
     def state_dict(self) -> dict[str, Any]:
         """The best accuracy so far."""
@@ -62,6 +84,11 @@ class KeepBestAndLast(pl.Callback):
         self.best = float(state_dict["best"])
 
 
+def batches_done(checkpoint: dict[str, Any]) -> int:
+    """How many batches training had used: more than optimiser steps, where all images of one were unreadable."""
+    return int(checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"])
+
+
 def read_checkpoint(file: Path) -> dict[str, Any]:
     """A checkpoint's content; no code in it is executed.
 
@@ -70,7 +97,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     """
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-        if not {"state_dict", "global_step", "seconds", "problems"} <= content.keys():
+        if not {"state_dict", "global_step", "loops", "seconds", "problems"} <= content.keys():
             raise ValueError("it is no checkpoint of a training run")
         return content
     except Exception as error:  # a damaged file raises anything

@@ -16,18 +16,29 @@ import torch
 import torchvision
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch.utils.data import Sampler
 
 from glimpsenet import runs
 from glimpsenet.config import Config, DigitsConfig, FolderConfig, to_dict
-from glimpsenet.data.loading import FreshStream, InOrder, RepeatedBatches, TrainingStream, create_loader, open_data
+from glimpsenet.data.loading import (
+    FreshStream,
+    InOrder,
+    RepeatedBatches,
+    ShardStream,
+    TrainingStream,
+    create_loader,
+    open_data,
+    workers_that_die,
+)
 from glimpsenet.data.sample import Index, Splits
+from glimpsenet.data.shards import ShardDataset
 from glimpsenet.devices import choose_device, computes_in_bfloat16, cpu_name
-from glimpsenet.errors import SettingError, UserError
+from glimpsenet.errors import SettingError, UserError, first_line
 from glimpsenet.evaluation.accuracy import evaluate
 from glimpsenet.evaluation.efficiency import measure_cost
-from glimpsenet.files import write_json
-from glimpsenet.training.checkpoints import KeepBestAndLast, SafeCheckpointIO, read_checkpoint
+from glimpsenet.files import remove_unfinished, write_json
+from glimpsenet.training.checkpoints import KeepBestAndLast, SafeCheckpointIO, batches_done, read_checkpoint
 from glimpsenet.training.logs import MetricsCSV, TrainingProgress, quiet_libraries
 from glimpsenet.training.objectives import create_objective
 from glimpsenet.training.statistics import LocalizationStatistics
@@ -69,7 +80,8 @@ def fit(
     # Of several processes the first one speaks for all; it may have begun to write when the others come here.
     first = getattr(rank_zero_only, "rank", 0) == 0
     if first:
-        _check_folder(config, out, resume)
+        with _told_to_go_elsewhere(out):
+            _check_folder(config, out, resume)
     resume = resume and last.exists()
     pl.seed_everything(config.seed, verbose=False)
     splits = open_data(config)
@@ -77,19 +89,22 @@ def fit(
     description = runs.Description(config, splits.classes, splits.channels)
     model = runs.arrange_for_speed(description.build(initial_weights=not resume))
     if first:
-        out.mkdir(parents=True, exist_ok=True)
-        runs.write_description(out, description)
+        with _told_to_go_elsewhere(out):
+            out.mkdir(parents=True, exist_ok=True)
+            runs.write_description(out, description)
 
     world_size = devices * num_nodes
     total_steps = count_steps(config.training, len(splits.train), world_size)
-    done = int(read_checkpoint(last)["global_step"]) if resume else 0
+    checkpoint = read_checkpoint(last) if resume else None
+    done = 0 if checkpoint is None else int(checkpoint["global_step"])
     skip_bad = isinstance(config.data, FolderConfig) and config.data.skip_bad
     objective = create_objective(config.training, config.model, model)
     task = GlimpseTask(model, objective, config.model, config.training, total_steps, skip_bad)
     trainer = _create_trainer(config, out, place, devices, num_nodes, total_steps, done)
     if done < total_steps:
-        loaders = _create_loaders(config, splits, done, trainer, pin_memory=place.type == "cuda")
-        with _interrupts_reach_the_caller():
+        used = 0 if checkpoint is None else batches_done(checkpoint)
+        loaders = _create_loaders(config, splits, used, trainer, pin_memory=place.type == "cuda")
+        with _interrupts_reach_the_caller(), workers_that_die(), _told_where_to_go_on(out):
             trainer.fit(task, *loaders, ckpt_path=last if resume else None, weights_only=True)
     summary = _finish(description, out, splits, task, place) if trainer.is_global_zero else {}
     trainer.strategy.barrier()
@@ -98,10 +113,12 @@ def fit(
 
 @contextlib.contextmanager
 def _interrupts_reach_the_caller() -> Iterator[None]:
-    """Ctrl-C stays KeyboardInterrupt; Lightning would exit with 1 and leave the signal ignored."""
+    """Ctrl-C stays KeyboardInterrupt; Lightning would exit with 1 and leave the signal ignored. SIGTERM exits: 143."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
+    except SIGTERMException as error:
+        raise SystemExit(128 + signal.SIGTERM) from error  # Lightning's says 0: as if training had come to its end
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from error
@@ -111,12 +128,33 @@ def _interrupts_reach_the_caller() -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)
 
 
+@contextlib.contextmanager
+def _told_to_go_elsewhere(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write to {out}: {first_line(error)}; --out DIR trains elsewhere") from error
+
+
+@contextlib.contextmanager
+def _told_where_to_go_on(out: Path) -> Iterator[None]:
+    """A disk that is full or read-only fails wherever something is written: one line that says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        way = "go on with --resume" if (out / runs.CHECKPOINTS / "last.ckpt").exists() else "there is no checkpoint yet"
+        raise UserError(f"cannot go on training in {out}: {first_line(error)}; make room, or {way}") from error
+
+
 FREE = ("workers", "validations", "log_localization_statistics")
 """Settings of the training that may change on the way: they do not change what is learned."""
 
 
 def _check_folder(config: Config, out: Path, resume: bool) -> None:
     """Refuse to overwrite a run, or to go on with another one."""
+    if resume:  # of a process that was killed while it wrote
+        for folder in (out, out / runs.CHECKPOINTS):
+            remove_unfinished(folder)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if not resume:
             raise UserError(f"{out} is there already; --resume goes on with it, --out DIR trains elsewhere")
@@ -166,15 +204,19 @@ def _create_trainer(
 
 
 def _create_loaders(
-    config: Config, splits: Splits, done: int, trainer: pl.Trainer, *, pin_memory: bool
+    config: Config, splits: Splits, used: int, trainer: pl.Trainer, *, pin_memory: bool
 ) -> tuple[Any, Any]:
     assert splits.train is not None
     training = config.training
-    stream = FreshStream if isinstance(config.data, DigitsConfig) else TrainingStream
     processes = {"rank": trainer.global_rank, "world_size": trainer.world_size}
-    batches, passed = divmod(done, training.ppo_passes)
+    batches, passed = divmod(used, training.ppo_passes)
     start = batches * training.batch_size * trainer.world_size
-    sampler: Sampler[Index] = stream(len(splits.train), config.seed, start=start, **processes)
+    sampler: Sampler[Index]
+    if isinstance(splits.train, ShardDataset):
+        sampler = ShardStream(splits.train.sizes, config.seed, start=start, **processes)
+    else:
+        stream = FreshStream if isinstance(config.data, DigitsConfig) else TrainingStream
+        sampler = stream(len(splits.train), config.seed, start=start, **processes)
     if training.ppo_passes > 1:
         sampler = RepeatedBatches(sampler, training.batch_size, training.ppo_passes, passed)
     options: dict[str, Any] = {"workers": training.workers, "pin_memory": pin_memory}

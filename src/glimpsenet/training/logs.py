@@ -54,6 +54,7 @@ class MetricsCSV(Logger):
             *(f"train/{name}" for name in names),
             *(f"val/{name}_{step}" for name in per_step for step in range(1, num_steps + 1)),
         ]
+        self._newest = resume_at
         restart_csv(file, self.columns, resume_at)
 
     @property
@@ -70,7 +71,12 @@ class MetricsCSV(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """One row; what is not a column (Lightning's epoch) is left out."""
         # Lightning counts steps from 0: this is the number of steps done.
-        row = {**metrics, "step": (step or 0) + 1}
+        done = int(step or 0) + 1
+        if "train/loss" in metrics:
+            if done == self._newest:  # a batch without a readable image repeats the row before it
+                return
+            self._newest = done
+        row = {**metrics, "step": done}
         with open(self.file, "a", newline="") as stream:
             csv.DictWriter(stream, self.columns, extrasaction="ignore").writerow(row)
 
@@ -132,6 +138,8 @@ def quiet_libraries() -> None:
     """Lightning's adverts and the hub's retries are no news to a user; warnings stay, but for those named here."""
     # Lightning 2.6 uses what torch 2.14 deprecates.
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
+    # On purpose: no image of the batch is readable, which is counted and told at the end.
+    warnings.filterwarnings("ignore", message="`training_step` returned `None`")
     for name in ("pytorch_lightning", "lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
@@ -16,6 +16,7 @@ from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.models.localization import Localization
 from glimpsenet.models.policies import LargerGlimpses
 from glimpsenet.training.losses import glimpse_loss
+from glimpsenet.training.nonfinite import name_nonfinite
 from glimpsenet.training.objectives import Objective
 
 
@@ -51,6 +52,7 @@ class GlimpseTask(pl.LightningModule):
         self.model, self.objective, self.training_config = model, objective, training
         self.total_steps, self.skip_bad = total_steps, skip_bad
         self.problems: list[str] = []
+        self._validation_culprit = ""
         self.affine: Tensor | None = None  # windows of the newest training batch; None if it was skipped
         self._seconds_before, self._start = 0.0, time.perf_counter()
         self.metrics = ScanpathMetrics(model.num_glimpses, model.num_classes, config.image_size)
@@ -84,7 +86,8 @@ class GlimpseTask(pl.LightningModule):
         loss = glimpse_loss(output, batch.labels, 1.0 if warming_up else alpha)
         objective = self.objective(self.model, output, batch.labels, batch.boxes)
         total = loss.total + settings.objective_weight * objective
-        self._check_finite(total, "the training loss")
+        if not bool(total.isfinite()):
+            self._stop_at(total, "the training loss", name_nonfinite(self.model, batch.images, output))
         correct = (output.logits[:, [0, -1]].argmax(-1) == batch.labels[:, None]).float().mean(0)
         self.log_dict(
             {
@@ -94,6 +97,8 @@ class GlimpseTask(pl.LightningModule):
                 "train/accuracy_first": correct[0],
                 "train/accuracy_last": correct[1],
                 "train/learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"],
+                # What loggers are told; Lightning's own count takes batches without a readable image for steps.
+                "step": float(self.global_step),
             }
         )
         return total
@@ -117,21 +122,26 @@ class GlimpseTask(pl.LightningModule):
         """Add a batch to the metrics."""
         self._check_images(batch)
         if len(batch.images):
-            self.metrics.update(self.model(self.model.normalization(batch.images)), batch)
+            output = self.model(self.model.normalization(batch.images))
+            if not self._validation_culprit and not bool(output.logits.isfinite().all()):
+                self._validation_culprit = name_nonfinite(self.model, batch.images, output)
+            self.metrics.update(output, batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the whole validation set, one number a step."""
         result = self.metrics.compute()
         self.metrics.reset()
         # Before the checkpoint is written: weights that give NaN must not replace good ones.
-        self._check_finite(torch.tensor(result["loss"]), "the validation loss")
+        loss = torch.tensor(result["loss"])
+        if not bool(loss.isfinite().all()):
+            self._stop_at(loss, "the validation loss", self._validation_culprit or "the loss itself")
         values = {
             f"val/{name}_{step}": value
             for name in ("accuracy", "loss", "mean_scale", "hit_rate", "found_rate")
             if result[name] is not None
             for step, value in enumerate(result[name], 1)
         }
-        self.log_dict({**values, "val/accuracy": result["accuracy"][-1]})
+        self.log_dict({**values, "val/accuracy": result["accuracy"][-1], "step": float(self.global_step - 1)})
 
     def configure_optimizers(self) -> Any:
         """SGD with momentum or AdamW under one cycle of learning rate."""
@@ -154,6 +164,11 @@ class GlimpseTask(pl.LightningModule):
             pct_start=max(settings.warmup_share, 2 / (self.total_steps + 1)),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """The schedule goes on with the optimiser: not after a batch without a readable image."""
+        if scheduler.last_epoch < self.global_step:
+            scheduler.step()
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         settings = self.training_config
@@ -189,15 +204,14 @@ class GlimpseTask(pl.LightningModule):
         if self.trainer.training and self.trainer.world_size > 1 and len(batch.images) == 0:
             raise UserError(f"no readable image in a whole batch; the first: {batch.problems[0]}")
 
-    def _check_finite(self, value: Tensor, what: str) -> None:
-        if not bool(value.isfinite().all()):
-            settings = self.training_config
-            clip = "" if settings.gradient_clip else ", or set --gradient-clip"
-            kind = "NaN" if bool(value.isnan().any()) else "infinite"
-            raise UserError(
-                f"{what} is {kind} at step {self.global_step}; checkpoints are from before it: lower"
-                f" --learning-rate (it is {settings.learning_rate:g}){clip}"
-            )
+    def _stop_at(self, value: Tensor, what: str, culprit: str) -> NoReturn:
+        settings = self.training_config
+        clip = "" if settings.gradient_clip else ", or set --gradient-clip"
+        kind = "NaN" if bool(value.isnan().any()) else "infinite"
+        raise UserError(
+            f"{what} is {kind} at step {self.global_step}, first in: {culprit}; checkpoints are from before it: lower"
+            f" --learning-rate (it is {settings.learning_rate:g}){clip}"
+        )
 
 
 def _gradient_norm(parameters: list[torch.nn.Parameter]) -> float:

@@ -1,0 +1,76 @@
+"""How robust glimpses are, beside the plain backbone trained the same way: digit scenes, and a folder of photos.
+
+    glimpsenet bench robustness RUN --plain PLAIN
+
+for one pair of runs a seed, with what they need trained first where it is not there: recipe ``digits`` (or
+``image-folder``) and ``whole-image``, the same backbone, data, epochs and seed.
+
+Command: ``python benchmarks/robustness.py [--data FOLDER --backbone NAME] [--seeds 0] [-- FLAGS OF bench robustness]``;
+goes on where it stopped; leaves ``benchmarks/results/robustness-DATA-seed-N.json`` and .png
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from glimpsenet.cli import main as glimpsenet
+from glimpsenet.config import Config
+from glimpsenet.recipes import RECIPES
+from glimpsenet.training.fit import fit
+
+RESULTS = Path("benchmarks/results")
+
+
+def pair(data: Path | None, backbone: str | None) -> tuple[Config, Config]:
+    """What glimpses and what sees the whole image at full size; everything else is shared."""
+    looks = RECIPES["digits"]() if data is None else RECIPES["image-folder"]().with_data(data)
+    if backbone is not None:
+        looks = replace(looks, model=replace(looks.model, backbone=backbone))
+    recipe = RECIPES["whole-image"]().model
+    size = looks.model.image_size
+    plain = replace(
+        recipe,
+        backbone=looks.model.backbone,
+        backbone_weights=looks.model.backbone_weights,
+        pretrained=looks.model.pretrained,
+        image_size=size,
+        glimpse_size=size,
+    )
+    training = RECIPES["whole-image"]().training
+    schedule = {
+        name: getattr(looks.training, name)
+        for name in ("epochs", "max_steps", "batch_size", "optimizer", "learning_rate", "weight_decay", "precision")
+    }
+    return looks, replace(looks, model=plain, training=replace(training, **schedule))
+
+
+def trained(config: Config, out: Path) -> Path:
+    """The run folder; trained, or trained on, if need be."""
+    if not (out / "summary.json").exists():
+        fit(config, out, resume=True)
+    return out
+
+
+def main() -> None:
+    """See the module."""
+    own, flags = sys.argv[1:], []
+    if "--" in own:
+        own, flags = own[: own.index("--")], own[own.index("--") + 1 :]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--backbone")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--runs", type=Path, default=Path("runs/robustness"))
+    chosen = parser.parse_args(own)
+    name = "digits" if chosen.data is None else chosen.data.name
+    for seed in chosen.seeds:
+        looks, plain = (replace(config, seed=seed) for config in pair(chosen.data, chosen.backbone))
+        folder = chosen.runs / name / f"seed-{seed}"
+        runs = trained(looks, folder / "glimpses"), trained(plain, folder / "whole-image")
+        out = RESULTS / f"robustness-{name}-seed-{seed}.json"
+        glimpsenet(["bench", "robustness", str(runs[0]), "--plain", str(runs[1]), "--out", str(out), *flags])
+
+
+if __name__ == "__main__":
+    main()

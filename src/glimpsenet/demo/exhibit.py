@@ -1,0 +1,259 @@
+"""What the page asks of a run, as plain values: thin over the library.
+
+look     where it looks, what it sees, what it thinks, and how long that took     Predictor, ExitRule
+arrows   where descent would move and resize its windows                          inspection.arrows
+sweep    loss and gradient along s, tx and ty of one window                       inspection.sweep
+field    the loss over all places of one window                                   inspection.field
+"""
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cattrs
+import torch
+from matplotlib import colormaps
+from torch import Tensor
+
+from glimpsenet.config import check_seed
+from glimpsenet.demo.pictures import Picture, from_url, to_url
+from glimpsenet.devices import choose_device
+from glimpsenet.errors import SettingError
+from glimpsenet.evaluation.efficiency import measure_cost
+from glimpsenet.inference import ExitRule, Predictor, accelerate
+from glimpsenet.inspection import field as fields
+from glimpsenet.inspection import sweep as sweeps
+from glimpsenet.inspection.arrows import arrows
+from glimpsenet.inspection.figures import as_shown
+from glimpsenet.inspection.gradients import Scene, observe
+from glimpsenet.inspection.injection import parse_windows
+from glimpsenet.models.glimpsenet import GlimpseNet
+from glimpsenet.models.policies import CenterGlimpses, FixedGlimpses, Policy, RandomGlimpses
+from glimpsenet.runs import Run, load_run
+
+MAX_BARS = 10
+"""Classes whose probabilities are shown."""
+SWEEP_POINTS, FIELD_POINTS = 61, 15
+"""Few enough that a ResNet-18 of 224 pixels answers in seconds on two cores."""
+
+
+SHIPPED = Path(__file__).parent / "digits"
+"""The run folder that comes with the package; ``benchmarks/ship_demo_model.py`` made it."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the page wants to know about a picture."""
+
+    picture: str
+    """A square of the run as a PNG in a data URL."""
+    windows: tuple[str, ...] = ()
+    """Windows to inject, as STEP=s,tx,ty; other steps look for themselves."""
+    glimpses: int | None = None
+    """T; the model's own if None."""
+    exit_confidence: float = 1.0
+    """Stop looking once the answer is surer than this."""
+    policy: str = "learned"
+    """Who looks: learned, random, center, none."""
+    seed: int = 0
+    """Of random glimpses."""
+    arrows: bool = False
+    """Also tell the gradient of every window."""
+    label: int | None = None
+    """The class whose loss is differentiated; the answer's if None."""
+    step: int = 2
+    """Whose window is swept."""
+
+
+def read_question(values: Any) -> Question:
+    """A question from JSON.
+
+    Raises:
+        SettingError: naming what is missing, unknown or of another type.
+    """
+    try:
+        return cattrs.Converter(forbid_extra_keys=True).structure(values, Question)
+    except cattrs.BaseValidationError as error:
+        raise SettingError(f"cannot read the question: {'; '.join(cattrs.transform_error(error))}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise SettingError(f"cannot read the question: {error}") from error
+
+
+class Exhibit:
+    """A run on show. It holds nothing of a visit, so any number of visitors may ask at once.
+
+    Args:
+        run: from :func:`glimpsenet.load_run`.
+        name: what the page calls it.
+    """
+
+    def __init__(self, run: Run, name: str):
+        self.run, self.name = run, name
+        self.cost = measure_cost(run.model, run.config.model.image_size, run.channels)
+        self.model = accelerate(run.model)
+
+    def describe(self) -> dict[str, Any]:
+        """What the page needs to know before it asks."""
+        config = self.run.config.model
+        return {
+            "name": self.name,
+            "backbone": config.backbone,
+            "classes": self.run.classes,
+            "num_glimpses": self.model.num_glimpses,
+            "image_size": config.image_size,
+            "glimpse_size": self.model.generator.glimpse_size,
+            "scale_range": config.scale_range,
+            "cost": self.cost,
+        }
+
+    def look(self, question: Question) -> dict[str, Any]:
+        """The scanpath, step by step, until the answer is sure enough."""
+        picture = self._picture(question)
+        model = self._model(1 if question.policy == "none" else question.glimpses)
+        policy = self._policy(question, model)
+        predictor = Predictor(model, ExitRule(question.exit_confidence))
+        start = time.perf_counter()
+        output = predictor(picture[None], policy=policy)
+        looks = int(output.looks[0])  # waits for the device
+        seconds = time.perf_counter() - start
+        windows, logits = output.affine[0, :looks], output.step_logits[0, :looks]
+        with torch.inference_mode():
+            seen = model.glimpses(as_shown(picture)[None].to(windows), windows[None])[0]
+        return {
+            "stopped_early": looks < model.num_glimpses,
+            "milliseconds": 1000 * seconds,
+            "windows": windows.tolist(),
+            "glimpses": [to_url(glimpse) for glimpse in seen],
+            **self._bars(logits.float().softmax(-1).cpu()),
+            "gradients": self._gradients(picture, question, windows) if question.arrows else None,
+        }
+
+    def sweep(self, question: Question) -> dict[str, Any]:
+        """The curves of s, tx and ty of one window; a parameter that has no room says so."""
+        scene = self._scene(question)
+        return {name: self._curve(scene, name, question.step) for name in sweeps.PARAMETERS}
+
+    def field(self, question: Question) -> dict[str, Any]:
+        """The loss over all places of one window, as a picture, with the direction of descent at each."""
+        scene = self._scene(question)
+        result = _in_words(lambda: fields.field(scene, step=question.step, points=FIELD_POINTS))
+        low, high = float(result.loss.min()), float(result.loss.max())
+        shares = (result.loss - low) / max(high - low, 1e-12)
+        colours = torch.from_numpy(colormaps["viridis"](shares.numpy())[..., :3]).permute(2, 0, 1)
+        downhill = -result.gradient / result.gradient.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+        return {
+            "scale": result.scale,
+            "loss_range": [low, high],
+            "picture": to_url(colours),
+            "places": result.places.flatten(0, 1).tolist(),
+            "downhill": downhill.flatten(0, 1).tolist(),
+        }
+
+    def _picture(self, question: Question) -> Picture:
+        return from_url(question.picture, self.run).to(self.model.classifier.weight.device)
+
+    def _model(self, glimpses: int | None) -> GlimpseNet:
+        """The model with fewer glimpses: a copy that shares every weight."""
+        most = self.model.num_glimpses
+        if glimpses is not None and not 1 <= glimpses <= most:
+            raise SettingError(f"this model takes 1 to {most} glimpses, not {glimpses}")
+        shorter = copy.copy(self.model)
+        shorter.num_glimpses = glimpses or most
+        return shorter
+
+    def _policy(self, question: Question, model: GlimpseNet) -> Policy:
+        scale_range = self.run.config.model.scale_range
+        makers: dict[str, Callable[[], Policy]] = {
+            "learned": lambda: model.policy,
+            "random": lambda: RandomGlimpses(scale_range, question.seed),
+            "center": lambda: CenterGlimpses(scale_range, model.generator.glimpse_size),
+            "none": lambda: model.policy,
+        }
+        if question.policy not in makers:
+            raise SettingError(f"nobody called '{question.policy}' looks here; known are {', '.join(makers)}")
+        check_seed(question.seed)
+        windows = parse_windows(question.windows, model.num_glimpses)
+        return FixedGlimpses(windows, otherwise=makers[question.policy]())
+
+    def _bars(self, probabilities: Tensor) -> dict[str, Any]:
+        """The classes worth a bar: all if they are few, else those that were likely at any step, likeliest first."""
+        classes, shown = self.run.classes, range(len(self.run.classes))
+        if len(classes) > MAX_BARS:
+            likeliest = probabilities.amax(0).topk(MAX_BARS).indices
+            shown = sorted(likeliest.tolist(), key=lambda place: -float(probabilities[-1, place]))
+        return {
+            "classes": [classes[place] for place in shown],
+            "probabilities": probabilities[:, list(shown)].tolist(),
+            "answers": [classes[place] for place in probabilities.argmax(-1).tolist()],
+            "confidences": probabilities.amax(-1).tolist(),
+        }
+
+    def _gradients(self, picture: Picture, question: Question, windows: Tensor) -> list[list[float]] | None:
+        """dL/d(s, tx, ty) of steps 2, 3, ...; None after the first look, which nobody chose."""
+        if len(windows) == 1:
+            return None
+        return arrows(self._observe(picture, question, windows)).gradient.tolist()
+
+    def _scene(self, question: Question) -> Scene:
+        """The windows that the page shows, all of them given."""
+        windows = parse_windows(question.windows, self.model.num_glimpses)
+        if sorted(windows) != list(range(1, len(windows) + 1)) or question.step not in windows:
+            raise SettingError(f"to sweep window {question.step}, send the windows of all steps from 1")
+        given = torch.tensor([windows[step] for step in sorted(windows)])
+        return self._observe(self._picture(question), question, given)
+
+    def _observe(self, picture: Picture, question: Question, windows: Tensor) -> Scene:
+        # A copy, since tensors from inference mode cannot take part in gradients.
+        given = FixedGlimpses(dict(enumerate(windows.clone(), 1)), otherwise=self.model.policy)
+        return _in_words(lambda: observe(self._model(len(windows)), picture, question.label, policy=given))
+
+    def _curve(self, scene: Scene, name: sweeps.Parameter, step: int) -> dict[str, Any]:
+        scale_range = self.run.config.model.scale_range
+        try:
+            curve = sweeps.sweep(scene, name, step=step, points=SWEEP_POINTS, scale_range=scale_range)
+        except sweeps.NoRoomError as error:
+            return {"refusal": str(error)}
+        return {
+            "values": curve.values.tolist(),
+            "loss": curve.loss.tolist(),
+            "gradient": curve.gradient.tolist(),
+            "slope": curve.slope,
+            "intercept": curve.intercept,
+            "r_squared": curve.r_squared,
+            "as_wanted": curve.has_wanted_sign,
+        }
+
+
+def open_exhibits(folders: Sequence[Path], device: str = "auto") -> list[Exhibit]:
+    """Run folders, ready to answer.
+
+    Raises:
+        UserError: for a folder that holds no run.
+    """
+    place = choose_device(device)
+    exhibits = [
+        Exhibit(load_run(folder, place), name) for folder, name in zip(folders, short_names(folders), strict=True)
+    ]
+    for exhibit in exhibits:  # the first time is the slowest, and no visitor's business
+        size = exhibit.run.config.model.image_size
+        blank = torch.zeros(exhibit.run.channels, size, size, dtype=torch.uint8)
+        exhibit.look(Question(to_url(blank), arrows=True))
+    return exhibits
+
+
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """The ends of the paths, as long as it takes to tell them apart; no visitor needs to know the rest."""
+    parts = [folder.resolve().parts for folder in folders]
+    ends = (["/".join(path[-length:]) for path in parts] for length in range(1, max(map(len, parts)) + 1))
+    return next(names for names in ends if len(set(names)) == len(set(parts)))
+
+
+def _in_words(call: Callable[[], Any]) -> Any:
+    """What a tool refuses is told to the visitor."""
+    try:
+        return call()
+    except ValueError as error:
+        raise SettingError(str(error)) from error

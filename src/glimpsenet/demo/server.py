@@ -1,0 +1,229 @@
+"""The demo's web server: a page of plain files, and questions to runs as JSON.
+
+    GET  /                            the page                    GET  /api/about          runs, limits, colours
+    POST /api/runs/R/picture          upload -> square            GET  /api/examples?...   to pick from
+    POST /api/runs/R/look|sweep|field question -> answer          GET  /api/examples/N     one, as a file
+
+It keeps no state: every question brings its picture along, so visitors cannot meet, and nothing of an upload is
+written anywhere. Files are served from the folder ``static`` and nowhere else. Questions come from this page only: a
+browser asks leave before it sends the content types used here to another site, and nobody grants it.
+"""
+
+import contextlib
+import errno
+import ipaddress
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from typing import Any
+
+import anyio
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from glimpsenet.demo.examples import Example
+from glimpsenet.demo.exhibit import Exhibit, Question, read_question
+from glimpsenet.demo.pictures import MAX_BYTES, MAX_PIXELS, make_square, thumbnail, to_url
+from glimpsenet.errors import SettingError, UserError
+from glimpsenet.inspection.arrows import LONGEST
+from glimpsenet.inspection.figures import PALETTE
+
+STATIC = str(files("glimpsenet.demo") / "static")
+THUMBNAIL = 80
+"""Side of an example to pick, in pixels."""
+MAX_EXAMPLES = 24
+"""Examples told at once."""
+HEADERS = {
+    b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    b"img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"cache-control": b"no-store",
+}
+LOOPBACK_NAMES = ["localhost", "127.0.0.1", "::1", "[::1]"]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine can reach a server at ``host``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def build_app(exhibits: Sequence[Exhibit], examples: Sequence[Example], host: str = "127.0.0.1") -> Starlette:
+    """The web application.
+
+    Args:
+        exhibits: runs on show; one or more.
+        examples: images to pick from.
+        host: where it will listen; on loopback it answers to this machine's names only, whatever name servers say.
+    """
+    about = {
+        "palette": PALETTE,
+        "longest_arrow": LONGEST,
+        "max_bytes": MAX_BYTES,
+        "max_pixels": MAX_PIXELS,
+        "num_examples": len(examples),
+        "runs": [exhibit.describe() for exhibit in exhibits],
+    }
+    # Looks are short and go side by side; sweeps and decoding are long or large, and go one at a time.
+    quick, slow = anyio.CapacityLimiter(max(2, os.cpu_count() or 1)), anyio.CapacityLimiter(1)
+
+    def exhibit_of(request: Request) -> Exhibit:
+        place = request.path_params["run"]
+        if place >= len(exhibits):
+            raise UserError(f"there is no run {place} on this page; reload it")
+        return exhibits[place]
+
+    async def tell_about(_: Request) -> Response:
+        return JSONResponse(about)
+
+    async def open_picture(request: Request) -> Response:
+        exhibit, upload = exhibit_of(request), await _body(request, "application/octet-stream")
+        url = await anyio.to_thread.run_sync(lambda: to_url(make_square(upload, exhibit.run)), limiter=slow)
+        return JSONResponse({"picture": url})
+
+    def ask(call: Callable[[Exhibit, Question], dict[str, Any]], limiter: anyio.CapacityLimiter) -> Any:
+        async def endpoint(request: Request) -> Response:
+            exhibit, body = exhibit_of(request), await _body(request, "application/json")
+            try:
+                question = read_question(json.loads(body))
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"cannot read the question: not JSON: {error}") from error
+            return JSONResponse(await anyio.to_thread.run_sync(call, exhibit, question, limiter=limiter))
+
+        return endpoint
+
+    async def list_examples(request: Request) -> Response:
+        try:
+            start, count = (int(request.query_params[name]) for name in ("start", "count"))
+        except (KeyError, ValueError) as error:
+            raise UserError("say which examples: ?start=0&count=8") from error
+        chosen = range(len(examples))[max(0, start) : max(0, start) + min(count, MAX_EXAMPLES)]
+        rows = [await anyio.to_thread.run_sync(_describe_example, examples, place, limiter=slow) for place in chosen]
+        return JSONResponse(rows)
+
+    async def send_example(request: Request) -> Response:
+        place = request.path_params["place"]
+        if place >= len(examples):
+            raise UserError(f"there is no example {place}; reload the page")
+        example = await anyio.to_thread.run_sync(examples.__getitem__, place, limiter=slow)
+        return Response(example.data, media_type="application/octet-stream")
+
+    async def page(_: Request) -> Response:
+        return FileResponse(f"{STATIC}/index.html")
+
+    return Starlette(
+        routes=[
+            Route("/", page),
+            Route("/api/about", tell_about),
+            Route("/api/examples", list_examples),
+            Route("/api/examples/{place:int}", send_example),
+            Route("/api/runs/{run:int}/picture", open_picture, methods=["POST"]),
+            Route("/api/runs/{run:int}/look", ask(Exhibit.look, quick), methods=["POST"]),
+            Route("/api/runs/{run:int}/sweep", ask(Exhibit.sweep, slow), methods=["POST"]),
+            Route("/api/runs/{run:int}/field", ask(Exhibit.field, slow), methods=["POST"]),
+            Mount("/static", StaticFiles(directory=STATIC)),
+        ],
+        middleware=[
+            Middleware(SafeHeaders),
+            Middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_NAMES if is_loopback(host) else ["*"]),
+        ],
+        exception_handlers={UserError: _refuse, HTTPException: _refuse, ClientDisconnect: _leave, Exception: _fail},
+    )
+
+
+class SafeHeaders:
+    """Middleware: the browser loads nothing from elsewhere, guesses no types, and keeps nothing."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Add :data:`HEADERS` to the response."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), *HEADERS.items()]
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+
+async def _body(request: Request, media_type: str) -> bytes:
+    """The body of a request, read no further than the limit."""
+    if request.headers.get("content-type", "").split(";")[0] != media_type:
+        raise HTTPException(415, f"send {media_type}")
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BYTES:
+            raise HTTPException(413, f"this is larger than {MAX_BYTES / 1e6:.0f} MB; send a smaller picture")
+    return bytes(body)
+
+
+def _describe_example(examples: Sequence[Example], place: int) -> dict[str, Any]:
+    try:
+        example = examples[place]
+        return {"place": place, "label": example.label, "thumbnail": thumbnail(example.data, THUMBNAIL)}
+    except (UserError, OSError):  # told once somebody picks it
+        return {"place": place, "label": None, "thumbnail": None}
+
+
+def _refuse(_: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        return JSONResponse({"error": error.detail}, error.status_code)
+    return JSONResponse({"error": " ".join(str(error).split())}, 400)
+
+
+def _leave(_: Request, error: Exception) -> Response:
+    return Response(status_code=400)  # whoever asked has gone
+
+
+def _fail(_: Request, error: Exception) -> Response:
+    """A bug, or a machine out of memory: no word of it but its kind, since it may name files."""
+    return JSONResponse({"error": f"the server could not answer ({type(error).__name__})"}, 500)
+
+
+def serve(app: Starlette, host: str, port: int, tell: Callable[[str], None] = print) -> None:
+    """Serve until interrupted.
+
+    Args:
+        app: from :func:`build_app`.
+        host: address to listen at.
+        port: 0 takes any that is free.
+        tell: receives the address once the page can be opened.
+
+    Raises:
+        SettingError: if there is no such port.
+        UserError: if the address cannot be had.
+    """
+    if not 0 <= port <= 65535:
+        raise SettingError(f"--port must be 0 to 65535, got {port}")
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        way = f"choose another --port, or 0 for any (now {port})" if taken else "see --host and --port"
+        raise UserError(f"cannot listen at {host}, port {port}: {error}; {way}") from error
+    with listener:
+        shown = f"[{host}]" if ":" in host else host
+        tell(f"http://{shown}:{listener.getsockname()[1]}  (Ctrl+C ends it)")
+        sys.stdout.flush()
+        # Its log would name every request; errors are told on standard error.
+        web = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
+        with contextlib.suppress(KeyboardInterrupt):  # how it is meant to end
+            web.run(sockets=[listener])

@@ -1,0 +1,1 @@
+"""How robust trained models are: attacks, corruptions, and how sure the figures are."""

@@ -1,0 +1,387 @@
+"""``bench robustness``: accuracy under attacks and corruptions, of a model that glimpses beside plain backbones.
+
+    robust accuracy = share of the images whose answer is right and stays right under every attack tried
+
+Each number of glimpses is attacked for itself: the attack aims at the answer after so many. What no attack found may
+still be there, so accuracies under attack are upper bounds; the checks for masked gradients tell how far to trust them
+(Athalye, Carlini & Wagner 2018): attacks without gradients, or with another model's, must not beat the white-box ones,
+and an attack without bound must leave nothing.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from glimpsenet.config import FolderConfig
+from glimpsenet.data.folder import PhotoDataset
+from glimpsenet.data.imagenet import CORRUPTIONS
+from glimpsenet.data.images import find_images
+from glimpsenet.data.loading import open_data
+from glimpsenet.data.sample import GlimpseDataset, collate
+from glimpsenet.data.transforms import evaluation_transform
+from glimpsenet.errors import UserError
+from glimpsenet.models.glimpsenet import GlimpseNet
+from glimpsenet.models.policies import StochasticPolicy
+from glimpsenet.robustness.attacks import (
+    MGNET,
+    PGD,
+    Answers,
+    answer_loss,
+    auto_attack,
+    pgd,
+    score_loss,
+    white_box_parts,
+)
+from glimpsenet.robustness.corruptions import SEVERITIES, corrupt
+from glimpsenet.robustness.intervals import accuracy_with_interval, paired_difference
+from glimpsenet.runs import Run
+
+Attack = Literal["mgnet", "pgd", "score", "autoattack", "square", "unbounded"]
+ATTACKS: tuple[Attack, ...] = ("mgnet", "pgd", "score", "autoattack", "square", "unbounded")
+WHITE_BOX = ("pgd", "score", "autoattack")
+"""Those that a black-box or transferred attack must not beat."""
+TRANSFER = "transfer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What is tried."""
+
+    attacks: tuple[Attack, ...] = ATTACKS
+    eps: float = 4 / 255
+    """Largest change of a pixel, 0..1."""
+    steps: int = 50
+    restarts: int = 5
+    queries: int = 1000
+    """Answers that the Square attack asks for an image."""
+    targets: int = 9
+    """Classes that AutoAttack's targeted attacks aim at, one after the other: most of the time it takes."""
+    corruptions: tuple[str, ...] = CORRUPTIONS
+    severities: tuple[int, ...] = SEVERITIES
+    batch_size: int = 50
+    seed: int = 0
+
+    def pgd(self) -> PGD:
+        """The sound protocol; the step that reaches any point of the range in ten."""
+        return PGD(eps=self.eps, step=self.eps / 4, steps=self.steps, restarts=self.restarts)
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images all models are tried on."""
+
+    pixels: Float[Tensor, "image channel size size"]
+    """0..1."""
+    labels: Int[Tensor, "image"]
+
+    def batches(self, size: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """(place of the first, pixels, labels)."""
+        for first in range(0, len(self.labels), size):
+            yield first, self.pixels[first : first + size], self.labels[first : first + size]
+
+
+@dataclass
+class Subject:
+    """A model and what it got right: condition -> ``[image]``, or ``[image, step]`` for corruptions."""
+
+    name: str
+    model: GlimpseNet
+    right: dict[tuple[str, int], Bool[Tensor, "image"]] = field(default_factory=dict)
+    corrupted: dict[tuple[str, int], Bool[Tensor, "image step"]] = field(default_factory=dict)
+    seconds: dict[tuple[str, int], float] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> range:
+        """Numbers of glimpses."""
+        return range(1, self.model.num_glimpses + 1)
+
+
+def draw_images(dataset: GlimpseDataset, count: int, seed: int, device: torch.device) -> Images:
+    """``count`` images of a data set (all of a smaller one), drawn without repetition.
+
+    Raises:
+        UserError: for an image that cannot be read.
+    """
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:count]
+    batch = collate([dataset[0, int(place)] for place in order])
+    if batch.problems:
+        raise UserError(f"{batch.problems[0]}; remove the file")
+    pixels = batch.images.float() / 255 if batch.images.dtype == torch.uint8 else batch.images
+    return Images(pixels.to(device), batch.labels.to(device))
+
+
+def bench_robustness(
+    run: Run,
+    *,
+    plain: Sequence[Run] = (),
+    data: Path | None = None,
+    images: int = 200,
+    protocol: Protocol | None = None,
+    imagenet_c: Path | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Attack and corrupt; every model sees the same images.
+
+    Args:
+        run: the model that glimpses.
+        plain: runs with one glimpse of the whole image, trained on the same classes.
+        data: image folder with val/CLASS; the run's own data if None.
+        images: how many are drawn.
+        protocol: what is tried; everything if None.
+        imagenet_c: a folder CORRUPTION/SEVERITY/CLASS of ready images instead of those made here.
+        tell: is told what was measured.
+
+    Raises:
+        UserError: if models and data do not fit together.
+    """
+    protocol = protocol or Protocol()
+    config = run.config if data is None else run.config.with_data(data)
+    splits = open_data(config, run.classes, run.channels)
+    device = run.model.classifier.weight.device
+    chosen = draw_images(splits.val, images, protocol.seed, device)
+    subjects = [Subject(str(one.folder), one.model) for one in (run, *plain)]
+    for one in plain:
+        if (one.classes, one.channels, one.config.model.image_size) != (
+            run.classes,
+            run.channels,
+            run.config.model.image_size,
+        ):
+            raise UserError(f"{one.folder} and {run.folder} have other classes, channels or image sizes")
+    for subject in subjects:
+        for count in subject.counts:
+            _clean(subject, count, chosen, protocol)
+            for attack in protocol.attacks:
+                if _applies(attack, subject, count):
+                    _attack(subject, attack, count, chosen, protocol)
+                    tell(_line(subject, attack, count))
+    transferred = _transfers(subjects, chosen, protocol)
+    conditions = [(name, severity) for name in protocol.corruptions for severity in protocol.severities]
+    for name, severity in conditions:
+        for subject in subjects:
+            batches = (
+                _made(chosen, name, severity, protocol)
+                if imagenet_c is None
+                else _ready(imagenet_c, run, name, severity, images, protocol)
+            )
+            subject.corrupted[name, severity] = _right_at_all_steps(subject.model, batches)
+        tell(
+            f"{name} {severity}: "
+            + "  ".join(f"{s.corrupted[name, severity].double().mean(0)[-1]:.3f}" for s in subjects)
+        )
+    return {
+        "images": len(chosen.labels),
+        "eps": protocol.eps,
+        "protocol": {
+            "steps": protocol.steps,
+            "restarts": protocol.restarts,
+            "queries": protocol.queries,
+            "targets": protocol.targets,
+            "seed": protocol.seed,
+            "corrupted_images": "made of the images" if imagenet_c is None else str(imagenet_c),
+        },
+        "models": [_describe(subject, protocol) for subject in subjects],
+        "differences": [_difference(subjects[0], other) for other in subjects[1:]],
+        "masking": _check_masking(subjects, transferred),
+    }
+
+
+def _applies(attack: Attack, subject: Subject, count: int) -> bool:
+    """Costly attacks and checks go for the answer after all glimpses; policies without probabilities have no score."""
+    if attack == "score":
+        return isinstance(subject.model.policy, StochasticPolicy) and count == subject.model.num_glimpses > 1
+    return attack in ("mgnet", "pgd") or count == subject.model.num_glimpses
+
+
+def _clean(subject: Subject, count: int, images: Images, protocol: Protocol) -> None:
+    answers = Answers(subject.model, count)
+    rights = [answers.right(pixels, labels) for _, pixels, labels in images.batches(protocol.batch_size)]
+    subject.right["clean", count] = torch.cat(rights)
+
+
+def _attack(subject: Subject, attack: Attack, count: int, images: Images, protocol: Protocol) -> None:
+    """Try one attack, and keep what is still right."""
+    begun = time.monotonic()
+    answers = Answers(subject.model, count)
+    generator = torch.Generator().manual_seed(protocol.seed)
+    right = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(protocol.seed)
+        for _, pixels, labels in images.batches(protocol.batch_size):
+            if attack == "mgnet":
+                answers = Answers(subject.model, count, normalized=True, gradient_factor=None)
+                pixels = subject.model.normalization(pixels)
+                attacked = pgd(answers, answer_loss(answers), pixels, labels, MGNET, generator)
+            elif attack == "autoattack":
+                parts = white_box_parts(subject.model.num_classes)
+                attacked = _auto(answers, pixels, labels, parts, protocol)
+            elif attack == "square":
+                attacked = _auto(answers, pixels, labels, ["square"], protocol)
+            else:
+                loss = score_loss(answers) if attack == "score" else answer_loss(answers)
+                settings = protocol.pgd()
+                if attack == "unbounded":
+                    settings = replace(settings, eps=1.0, step=8 / 255)
+                attacked = pgd(answers, loss, pixels, labels, settings, generator)
+            right.append(answers.right(attacked, labels))
+    subject.right[attack, count] = torch.cat(right)
+    subject.seconds[attack, count] = time.monotonic() - begun
+
+
+def _auto(answers: Answers, pixels: Tensor, labels: Tensor, parts: Any, protocol: Protocol) -> Tensor:
+    return auto_attack(
+        answers,
+        pixels,
+        labels,
+        parts,
+        eps=protocol.eps,
+        queries=protocol.queries,
+        targets=protocol.targets,
+        batch_size=protocol.batch_size,
+        seed=protocol.seed,
+    )
+
+
+def _transfers(
+    subjects: Sequence[Subject], images: Images, protocol: Protocol
+) -> list[tuple[Subject, Subject, Tensor]]:
+    """(made for, tried on, what is still right) for all pairs of models."""
+    found = []
+    for source in subjects if "pgd" in protocol.attacks else ():
+        answers = Answers(source.model, source.model.num_glimpses)
+        generator = torch.Generator().manual_seed(protocol.seed)
+        settings = replace(protocol.pgd(), restarts=1)
+        for target in subjects:
+            if target is source:
+                continue
+            tried = Answers(target.model, target.model.num_glimpses)
+            right = [
+                tried.right(pgd(answers, answer_loss(answers), pixels, labels, settings, generator), labels)
+                & tried.right(pixels, labels)
+                for _, pixels, labels in images.batches(protocol.batch_size)
+            ]
+            found.append((source, target, torch.cat(right)))
+    return found
+
+
+def _made(images: Images, name: str, severity: int, protocol: Protocol) -> Iterator[tuple[Tensor, Tensor]]:
+    for first, pixels, labels in images.batches(protocol.batch_size):
+        yield corrupt(pixels, name, severity, first=first, seed=protocol.seed), labels
+
+
+def _ready(
+    root: Path, run: Run, name: str, severity: int, count: int, protocol: Protocol
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images of a folder CORRUPTION/SEVERITY/CLASS, as the run's validation images are treated."""
+    folder = root / name / str(severity)
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}; --imagenet-c wants CORRUPTION/SEVERITY/CLASS")
+    files = find_images(folder)
+    places = {each: place for place, each in enumerate(run.classes)}
+    if strange := sorted({file.relative_to(folder).parts[0] for file in files} - places.keys()):
+        raise UserError(f"class '{strange[0]}' is in {folder} but not among the trained ones; remove it")
+    labels = [places[file.relative_to(folder).parts[0]] for file in files]
+    augmentation = run.config.data.augmentation if isinstance(run.config.data, FolderConfig) else "none"
+    transform = evaluation_transform(run.config.model.image_size, augmentation)
+    dataset = PhotoDataset(files, labels, transform, channels=run.channels)
+    drawn = draw_images(dataset, count, protocol.seed, run.model.classifier.weight.device)
+    yield from ((pixels, truth) for _, pixels, truth in drawn.batches(protocol.batch_size))
+
+
+@torch.no_grad()
+def _right_at_all_steps(model: GlimpseNet, batches: Iterable[tuple[Tensor, Tensor]]) -> Bool[Tensor, "image step"]:
+    answers = Answers(model, model.num_glimpses)
+    return torch.cat([answers.steps(pixels).argmax(-1) == labels[:, None] for pixels, labels in batches])
+
+
+def _describe(subject: Subject, protocol: Protocol) -> dict[str, Any]:
+    """A model's part of the result."""
+    last = subject.model.num_glimpses
+    within = [name for name in ("pgd", "score", "autoattack", "square") if (name, last) in subject.right]
+    worst = subject.right["clean", last].clone()
+    for name in within:
+        worst &= subject.right[name, last]
+    corrupted = torch.stack(list(subject.corrupted.values())) if subject.corrupted else None
+    return {
+        "model": subject.name,
+        "glimpses": last,
+        "clean": [accuracy_with_interval(subject.right["clean", count]) for count in subject.counts],
+        "attacks": [
+            {
+                "attack": name,
+                "glimpses": count,
+                **accuracy_with_interval(right),
+                "seconds": subject.seconds[name, count],
+            }
+            for (name, count), right in subject.right.items()
+            if name != "clean"
+        ],
+        "worst_case": {"of": within, **accuracy_with_interval(worst)} if within else None,
+        "corruptions": [
+            {
+                "corruption": name,
+                "severity": severity,
+                "accuracy": right.double().mean(0).tolist(),
+                "interval": accuracy_with_interval(right[:, -1])["interval"],
+            }
+            for (name, severity), right in subject.corrupted.items()
+        ],
+        "mean_under_corruptions": None if corrupted is None else corrupted.double().mean((0, 1)).tolist(),
+    }
+
+
+def _difference(one: Subject, other: Subject) -> dict[str, Any]:
+    """What the first model is better by, in the answer after all glimpses, on the same images."""
+    last, others_last = one.model.num_glimpses, other.model.num_glimpses
+    attacks = [name for name, count in one.right if count == last and (name, others_last) in other.right]
+    result: dict[str, Any] = {
+        "model": one.name,
+        "than": other.name,
+        **{
+            name: paired_difference([one.right[name, last].double()], [other.right[name, others_last].double()])
+            for name in attacks
+        },
+    }
+    if one.corrupted:
+        mine, theirs = ([right[:, -1].double() for right in subject.corrupted.values()] for subject in (one, other))
+        result["corruptions"] = paired_difference(mine, theirs)
+    return result
+
+
+def _check_masking(
+    subjects: Sequence[Subject], transferred: Iterable[tuple[Subject, Subject, Tensor]]
+) -> list[dict[str, Any]]:
+    """Each is an accuracy that must not be below the white-box one; that of the unbounded attack must be 0."""
+    checks: list[dict[str, Any]] = []
+    for subject in subjects:
+        last = subject.model.num_glimpses
+        tried = [name for name in WHITE_BOX if (name, last) in subject.right]
+        if not tried:
+            continue
+        white = torch.stack([subject.right[name, last] for name in tried]).all(0).double().mean().item()
+
+        def add(check: str, accuracy: float, passed: bool, subject: Subject = subject, white: float = white) -> None:
+            told = {"model": subject.name, "check": check, "white_box": white, "accuracy": accuracy}
+            checks.append({**told, "passed": passed})
+
+        if ("square", last) in subject.right:
+            accuracy = subject.right["square", last].double().mean().item()
+            add("black box (Square) must not beat it", accuracy, accuracy >= white)
+        for source, target, right in transferred:
+            if target is subject:
+                accuracy = right.double().mean().item()
+                add(f"transfer from {source.name} must not beat it", accuracy, accuracy >= white)
+        if ("unbounded", last) in subject.right:
+            accuracy = subject.right["unbounded", last].double().mean().item()
+            add("without bound, nothing is right", accuracy, accuracy == 0)
+    return checks
+
+
+def _line(subject: Subject, attack: str, count: int) -> str:
+    accuracy, seconds = subject.right[attack, count].double().mean(), subject.seconds[attack, count]
+    return f"{subject.name}, {count} glimpses, {attack}: accuracy {accuracy:.3f} ({seconds:.0f} s)"
