@@ -116,6 +116,12 @@ def run(tmp_path_factory) -> Path:
 # ---- what a run leaves ---------------------------------------------------------------------------------------------
 
 
+def test_bfloat16_learns_under_the_clipping_of_the_recipes(tmp_path):
+    summary = train(change(DIGITS, precision="bfloat16", gradient_clip=1.0), tmp_path)
+    assert summary["steps"] == 6
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path).values())
+
+
 def test_a_run_folder_holds_what_is_documented_and_nothing_else(run):
     assert sorted(os.listdir(run)) == [
         "checkpoints",

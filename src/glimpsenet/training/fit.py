@@ -189,7 +189,6 @@ def _create_trainer(
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         log_every_n_steps=min(50, max(1, total_steps // 100)),
-        gradient_clip_val=training.gradient_clip,
         use_distributed_sampler=False,
         plugins=[SafeCheckpointIO()],
         callbacks=callbacks,

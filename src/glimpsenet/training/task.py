@@ -165,6 +165,12 @@ class GlimpseTask(pl.LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        """Clip here: Lightning won't under bfloat16 with a fused optimiser, for fear of a scaler, which float16 has."""
+        if self.training_config.gradient_clip is not None:
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, self.training_config.gradient_clip)
+
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """The schedule goes on with the optimiser: not after a batch without a readable image."""
         if scheduler.last_epoch < self.global_step:
