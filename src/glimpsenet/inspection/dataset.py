@@ -25,8 +25,7 @@ from torch import Tensor
 from glimpsenet import geometry
 from glimpsenet.data.sample import Batch
 from glimpsenet.errors import UserError
-from glimpsenet.files import write_json
-from glimpsenet.inspection.figures import as_shown, draw_window, label, save_figure, show_image, step_color
+from glimpsenet.inspection.figures import as_shown, draw_window, label, save_result, show_image, step_color
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.models.policies import Policy
 
@@ -162,11 +161,7 @@ class DatasetScanpaths:
 
     def save(self, file: Path) -> None:
         """Write the numbers where the suffix is .json, else the picture."""
-        if file.suffix == ".json":
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(file, self.to_dict())
-        else:
-            save_figure(self.plot(), file)
+        save_result(file, self.plot, to_dict=self.to_dict)
 
 
 def scan_dataset(

@@ -4,6 +4,7 @@ One colour a step throughout, from the palette of Okabe & Ito (2008), which colo
 number of the step is always drawn beside it.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from glimpsenet import geometry
 from glimpsenet.errors import printable
-from glimpsenet.files import write_aside
+from glimpsenet.files import write_aside, write_json
 
 PALETTE = ("#56B4E9", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#0072B2", "#F0E442", "#7F7F7F")
 DPI = 110
@@ -99,6 +100,24 @@ def save_figure(figure: Figure, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with write_aside(file) as aside:
         figure.savefig(aside, format=file.suffix.removeprefix(".") or "png", dpi=DPI, facecolor="white")
+
+
+def save_result(
+    file: Path,
+    plot: Callable[[], Figure],
+    *,
+    to_dict: Callable[[], Any] | None = None,
+    to_csv: Callable[[], str] | None = None,
+) -> None:
+    """Write what the suffix names: numbers for .json and .csv where there are such, else the picture."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.suffix == ".json" and to_dict is not None:
+        write_json(file, to_dict())
+    elif file.suffix == ".csv" and to_csv is not None:
+        with write_aside(file) as aside:
+            aside.write_text(to_csv())
+    else:
+        save_figure(plot(), file)
 
 
 def plot_confusion(matrix: list[list[int]], classes: list[str]) -> Figure:

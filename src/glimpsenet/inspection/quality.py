@@ -27,8 +27,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 from torch import Tensor
 
-from glimpsenet.files import write_aside, write_json
-from glimpsenet.inspection.figures import PALETTE, save_figure
+from glimpsenet.inspection.figures import PALETTE, save_result
 from glimpsenet.inspection.gradients import WindowLoss, check_step, last_loss, observe
 from glimpsenet.inspection.sweep import PARAMETERS, NoRoomError, Parameter, Sweep, sweep
 from glimpsenet.models.glimpse import GlimpseGenerator
@@ -139,14 +138,7 @@ class GradientQuality:
 
     def save(self, file: Path) -> None:
         """Write the numbers where the suffix is .json or .csv, else the picture."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if file.suffix == ".json":
-            write_json(file, self.to_dict())
-        elif file.suffix == ".csv":
-            with write_aside(file) as aside:
-                aside.write_text(self.to_csv())
-        else:
-            save_figure(self.plot(), file)
+        save_result(file, self.plot, to_dict=self.to_dict, to_csv=self.to_csv)
 
 
 def gradient_quality(

@@ -13,9 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
-from glimpsenet.files import write_json
 from glimpsenet.inference import Prediction
-from glimpsenet.inspection.figures import as_shown, draw_window, frame, label, save_figure, show_image, step_color
+from glimpsenet.inspection.figures import as_shown, draw_window, frame, label, save_result, show_image, step_color
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.models.policies import Policy
 
@@ -75,11 +74,7 @@ class Scanpaths:
 
     def save(self, file: Path) -> None:
         """Write the numbers where the suffix is .json, else the picture."""
-        if file.suffix == ".json":
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(file, self.to_dict())
-        else:
-            save_figure(self.plot(), file)
+        save_result(file, self.plot, to_dict=self.to_dict)
 
 
 def scanpaths(

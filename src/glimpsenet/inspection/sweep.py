@@ -24,7 +24,7 @@ from torch import Tensor
 from glimpsenet import geometry
 from glimpsenet.files import write_aside
 from glimpsenet.inspection.arrows import LONGEST, draw_arrows
-from glimpsenet.inspection.figures import draw_window, save_figure, show_image, step_color
+from glimpsenet.inspection.figures import draw_window, save_result, show_image, step_color
 from glimpsenet.inspection.gradients import Scene, WindowLoss, check_step, last_loss, probe
 from glimpsenet.models.policies import ScaleRange
 
@@ -78,12 +78,7 @@ class Sweep:
 
     def save(self, file: Path) -> None:
         """Write the picture, or the numbers where the suffix is .csv."""
-        if file.suffix == ".csv":
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with write_aside(file) as aside:
-                aside.write_text(self.to_csv())
-        else:
-            save_figure(self.plot(), file)
+        save_result(file, self.plot, to_csv=self.to_csv)
 
     def to_csv(self) -> str:
         """Columns step, s, tx, ty, loss, dL/ds, dL/dtx, dL/dty."""
