@@ -106,7 +106,7 @@ def test_training_steps_learn_alike_and_the_reference_is_mgnet():
 def test_cost_grows_as_it_should(tmp_path):
     out = tmp_path / "scaling.json"
     run = make_run(tmp_path / "run")
-    cases = ["--glimpses", 1, 2, 4, "--image-sizes", 32, 64, 128, "--batch-sizes", 2, 4, 8]
+    cases = ["--glimpses", 1, 2, 4, "--image-sizes", 32, 64, 128, "--batch-sizes", 4, 16, 64]
     glimpsenet("bench", "scaling", run, *cases, "--repetitions", 1, "--device", "cpu", "--out", out)
     rows = json.loads(out.read_text())["rows"]
 
@@ -122,9 +122,10 @@ def test_cost_grows_as_it_should(tmp_path):
         for peak, image in zip(values("image size", "peak_mb"), values("image size", "image_mb"), strict=True)
     ]
     assert max(beside) < 0.35
-    two, four, eight = values("batch", "peak_mb")
-    assert eight - four == pytest.approx(2 * (four - two), rel=0.2)
-    assert values("batch", "operations")[2] == 4 * values("batch", "operations")[0]
+    # Far apart: small batches may take another way through a convolution, with a work space of its own.
+    few, more, most = values("batch", "peak_mb")
+    assert most - more == pytest.approx(4 * (more - few), rel=0.2)
+    assert values("batch", "operations")[2] == 16 * values("batch", "operations")[0]
 
 
 def test_early_exit_is_measured_on_images_it_was_not_calibrated_on(tmp_path, capfd):
