@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-PAGES, RESULTS = (Path("docs/speed.md"), Path("docs/localization.md")), Path("benchmarks/results")
+PAGES = (Path("docs/speed.md"), Path("docs/localization.md"), Path("docs/reliability.md"))
+RESULTS = Path("benchmarks/results")
 MISSING = "Not measured yet."
 Result = dict[str, Any]
 
@@ -166,7 +167,7 @@ def localization(result: Result) -> list[str]:
             f"`{name}`",
             method["what"],
             f"**{method['accuracy']:.3f}**",
-            " ".join(f"{accuracy:.3f}" for accuracy in method["accuracies"]),
+            each(method["accuracies"]),
             f"{method['accuracy_by_step'][0]:.3f}",
             f"{method['found_rate'][1]:.3f} / {method['found_rate'][-1]:.3f}",
             f"{method['random']:.3f}",
@@ -182,6 +183,61 @@ def localization(result: Result) -> list[str]:
     return table(columns, rows, words=2)
 
 
+def whole_image(result: Result) -> list[str]:
+    """Who looks, with the same weights; then the plain backbone on the whole image."""
+    looks, plain = result["glimpses"], result["whole-image"]
+    share = f"{result['share_of_operations']:.1%}"
+    rows = [["**learned places**", f"**{looks['accuracy']:.3f}**", each(looks["accuracies"]), share]]
+    others = {"random places": "random", "the centre": "center", "true places": "oracle", "first look alone": "none"}
+    rows += [[f"{who}, same weights", f"{looks[name]:.3f}", "", ""] for who, name in others.items()]
+    rows.append(["whole image, plain backbone", f"{plain['accuracy']:.3f}", each(plain["accuracies"]), "100%"])
+    mean, low, high = (result["difference"][name] for name in ("mean", "low", "high"))
+    told = f"Glimpses less whole image: {mean:+.3f} ({low:+.3f} to {high:+.3f}; 95%, paired over photos)."
+    found = " / ".join(f"{rate:.2f}" for rate in looks["found_rate"][1:])
+    told += f" The evidence was found by step 2 / 3 / 4 in {found}."
+    columns = ["who looks", "accuracy", "of each seed", "operations"]
+    return [*table(columns, rows), "", told, *circumstances(result)]
+
+
+def each(values: Sequence[float]) -> str:
+    """Every seed's own."""
+    return " ".join(f"{value:.3f}" for value in values)
+
+
+def robustness(result: Result) -> list[str]:
+    """A row an attack on the answer after all glimpses, a column a model."""
+    models = {Path(model["model"]).name: model for model in result["models"]}
+    told = {name: conditions(model) for name, model in models.items()}
+    names = dict.fromkeys(condition for values in told.values() for condition in values)
+    rows = [[name, *(values.get(name, "-") for values in told.values())] for name in names]
+    protocol = result["protocol"]
+    settings = (
+        f"{result['images']} images, changed by at most {result['eps'] * 255:.0f}/255; PGD of {protocol['steps']}"
+    )
+    settings += f" steps and {protocol['restarts']} starts, {protocol['queries']} queries of Square; 95% intervals."
+    failed = [f"{check['check']} ({Path(check['model']).name})" for check in result["masking"] if not check["passed"]]
+    checks = f"Checks for masked gradients: {len(result['masking']) - len(failed)} of {len(result['masking'])} passed"
+    checks += f"; failed: {'; '.join(failed)}." if failed else "."
+    return [*table(["", *models], rows), "", settings, checks, *circumstances(result)]
+
+
+def conditions(model: Result) -> dict[str, str]:
+    """Condition -> accuracy of one model after its last glimpse, with interval."""
+
+    def told(values: Result) -> str:
+        low, high = values["interval"]
+        return f"{values['accuracy']:.3f} ({low:.2f}-{high:.2f})"
+
+    last = model["glimpses"]
+    values = {"clean": told(model["clean"][-1])}
+    values |= {row["attack"]: told(row) for row in model["attacks"] if row["glimpses"] == last}
+    if model["worst_case"]:
+        values["**worst of them**"] = told(model["worst_case"])
+    if model["mean_under_corruptions"]:
+        values["mean over corruptions"] = f"{model['mean_under_corruptions'][-1]:.3f}"
+    return values
+
+
 FIGURES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "inference": ("speed-resnet18.json", inference),
     "training": ("speed-resnet18.json", training),
@@ -193,6 +249,10 @@ FIGURES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "localization-digits": ("localization-digits.json", localization),
     "localization-digits-far": ("localization-digits-far.json", localization),
     "localization-digits-short": ("localization-digits-short.json", localization),
+    "localization-digits-fifth": ("localization-digits-fifth.json", localization),
+    "whole-image-traffic-signs": ("whole-image-traffic-signs.json", whole_image),
+    "robustness-digits": ("robustness-digits-seed-0.json", robustness),
+    "robustness-traffic-signs": ("robustness-traffic-signs-seed-0.json", robustness),
 }
 
 

@@ -222,27 +222,26 @@ def plot_methods(methods: Mapping[str, Any], curves: Mapping[str, Sequence[Mappi
     from glimpsenet.inspection.figures import PALETTE
 
     names = sorted(methods, key=lambda name: methods[name]["accuracy"])
+    chosen = [name for name in reversed(names) if name != BOUND]
+    chosen = list(dict.fromkeys([*chosen[:5], *(name for name in (BEST, REFERENCE) if name in chosen)]))
+    colors = dict(zip(chosen, PALETTE, strict=False))  # the same in both panels; grey where there is no curve
     figure = Figure(figsize=(11, 0.34 * len(names) + 2.2), layout="constrained")
     bars, lines = figure.subplots(1, 2, width_ratios=(1.15, 1))
     for place, name in enumerate(names):
         values = methods[name]
-        color = PALETTE[3] if name == REFERENCE else PALETTE[2] if name == BOUND else PALETTE[0]
-        shown = values["accuracy"]
-        bars.barh(place, shown, color=color, alpha=0.75, height=0.7)
+        bars.barh(place, values["accuracy"], color=colors.get(name, PALETTE[-1]), alpha=0.75, height=0.7)
         bars.plot(values["accuracies"], [place] * len(values["accuracies"]), "o", color="black", markersize=3)
         bars.plot(values["random"], place, "|", color="black", markersize=11)
-        bars.text(min(shown, 0.985) - 0.01, place, f"{shown:.3f}", ha="right", va="center", fontsize=8, color="white")
+        bars.text(0.01, place, f"{values['accuracy']:.3f}", va="center", fontsize=8)
     bars.set_yticks(range(len(names)), names, fontsize=8)
-    bars.set_xlim(0, 1)
+    bars.set_xlim(0, 1.02)
     bars.set_xlabel("accuracy after the last glimpse (dots: seeds; line: random places)")
-    chosen = [name for name in reversed(names) if name != BOUND]
-    chosen = list(dict.fromkeys([*chosen[:5], *(name for name in (BEST, REFERENCE) if name in chosen)]))
-    for place, name in enumerate(chosen):
+    for name in chosen:
         curve = mean_curve(curves[name])
-        lines.plot(list(curve), list(curve.values()), color=PALETTE[place % len(PALETTE)], label=name, linewidth=1.8)
+        lines.plot(list(curve), list(curve.values()), color=colors[name], label=name, linewidth=1.8)
     lines.set_xlabel("optimiser steps")
-    lines.set_ylabel("validation accuracy after the last glimpse")
-    lines.set_ylim(0, 1)
+    lines.set_ylabel("accuracy on validation")
+    lines.set_ylim(0, 1.02)
     lines.grid(alpha=0.3)
     lines.legend(fontsize=8, frameon=False)
     return figure
