@@ -84,8 +84,8 @@ class Pathwise(Objective):
 
     Args:
         scale_range: smallest and largest s.
-        scale_weight: of :func:`scale_penalty`.
-        overlap_weight: of :func:`overlap_penalty`.
+        scale_weight: of :func:`~glimpsenet.training.penalties.scale_penalty`.
+        overlap_weight: of :func:`~glimpsenet.training.penalties.overlap_penalty`.
     """
 
     pathwise = True
@@ -225,7 +225,7 @@ class BestOfCandidates(Policy):
 
     @torch.no_grad()
     def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
-        """See :class:`Policy`."""
+        """See :class:`~glimpsenet.models.policies.Policy`."""
         (model,) = self._model
         assert isinstance(model.policy, StochasticPolicy)
         distribution = model.policy.distribution(state)

@@ -21,7 +21,7 @@ from glimpsenet.training.objectives import Objective
 
 
 class GlimpseTask(pl.LightningModule):
-    """Trains a :class:`GlimpseNet` with the paper's loss.
+    """Trains a :class:`~glimpsenet.models.glimpsenet.GlimpseNet` with the paper's loss.
 
     Args:
         model: the model.
