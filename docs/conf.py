@@ -22,12 +22,13 @@ LINKS: tuple[type[nodes.Element], ...] = (addnodes.pending_xref, addnodes.downlo
 
 project, author, copyright = "glimpsenet", "The glimpsenet authors", "The glimpsenet authors"
 version = release = glimpsenet.__version__
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.mathjax", "myst_nb"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "myst_nb"]
 
-myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # tests/test_tutorial.py runs it
 
+smartquotes = False  # would make one dash of a flag's two
+default_role = "literal"
 autosummary_generate = False
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True, "ignore-module-all": True}
@@ -47,6 +48,7 @@ html_title = f"glimpsenet {release}"
 html_theme_options = {"navigation_with_keys": True}
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+highlight_language = "bash"  # what blocks without a language are: commands
 pygments_style, pygments_dark_style = "friendly", "monokai"
 
 
@@ -90,7 +92,7 @@ def to_rest(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: li
     # Napoleon as an extension takes "word: text" below an attribute for its type.
     if what not in ("attribute", "data", "property"):
         lines[:] = GoogleDocstring(lines, Napoleon(napoleon_use_rtype=False), app, what, name, obj, options).lines()
-    text, before = list(lines), ""
+    text, before = [line.replace("/*", r"/\*") for line in lines], ""  # file patterns, no emphasis
     lines.clear()
     for above, line in zip(["", *text], text, strict=False):
         if line.startswith("    ") and not above and before[:1] not in (" ", ":", ".", "-", ""):

@@ -28,6 +28,7 @@ class _Page(HTMLParser):
     def __init__(self, file: Path):
         super().__init__()
         self.links: list[str] = []
+        self.loaded: list[str] = []
         self.anchors: set[str] = set()
         self.feed(file.read_text())
 
@@ -35,10 +36,16 @@ class _Page(HTMLParser):
         found = dict(attrs)
         self.anchors |= {found["id"]} if found.get("id") else set()
         self.links += [value for name in ("href", "src") if (value := found.get(name))]
+        self.loaded += [found.get("src" if tag != "link" else "href") or ""] if tag in ("script", "img", "link") else []
 
 
-def test_every_link_within_the_site_leads_somewhere(site):
-    pages = {file.resolve(): _Page(file) for file in site.rglob("*.html") if "_downloads" not in file.parts}
+@pytest.fixture(scope="module")
+def pages(site) -> dict[Path, _Page]:
+    """Of Sphinx's making."""
+    return {file.resolve(): _Page(file) for file in site.rglob("*.html") if "_downloads" not in file.parts}
+
+
+def test_every_link_within_the_site_leads_somewhere(pages):
     assert len(pages) > 20
     for file, page in pages.items():
         for link in page.links:
@@ -49,6 +56,10 @@ def test_every_link_within_the_site_leads_somewhere(site):
             assert target.exists(), (file.name, link)
             if anchor and target in pages:
                 assert anchor in pages[target].anchors, (file.name, link)
+
+
+def test_pages_load_nothing_from_elsewhere(pages):
+    assert not {place for page in pages.values() for place in page.loaded if "://" in place}
 
 
 def test_every_public_name_is_in_the_reference(site):

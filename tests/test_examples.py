@@ -98,6 +98,12 @@ def test_the_objective_teaches_what_the_teacher_does(example, tmp_path):
     assert near[1] > 0.35 > 0.15 > near[0], near  # one tile in 16 is chance
 
 
+def test_the_objectives_program_runs(example, tmp_path, capsys):
+    example("objective")["main"](str(tmp_path / "run"), steps=2)
+    assert capsys.readouterr().out.startswith("accuracy [")
+    assert glimpsenet.load_run(tmp_path / "run").config.training.objective == "own"
+
+
 def test_the_loss_of_the_objective_by_hand(example):
     names = example("objective")
     torch.manual_seed(0)
