@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo docs test lint format clean
 .DELETE_ON_ERROR:
 
 # One environment for everything; made again only when the requirements change.
@@ -17,6 +17,9 @@ demo: .venv/installed
 	$(BIN)/glimpsenet evaluate runs/demo --glimpses all --figure runs/demo/confusion.png
 	test -d runs/demo/scenes || $(BIN)/glimpsenet data digits runs/demo/scenes --train-scenes 1 --val-scenes 12
 	$(BIN)/glimpsenet predict runs/demo runs/demo/scenes/val --figure runs/demo/scanpaths.png
+
+docs: .venv/installed
+	$(BIN)/python -m sphinx --nitpicky --fail-on-warning --keep-going --quiet docs build/docs
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2

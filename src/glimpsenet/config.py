@@ -166,9 +166,10 @@ class TrainingConfig:
     auxiliary_decay: bool = False
     """Let alpha fall to 0, linearly over the schedule: early it teaches reading, late it makes glimpses selfish."""
     objective: Literal[
-        "pathwise", "policy-gradient", "value-map", "listwise", "feature-map", "salience", "guidance", "oracle"
+        "pathwise", "policy-gradient", "value-map", "listwise", "feature-map", "salience", "guidance", "oracle", "own"
     ] = "pathwise"
-    """What teaches localization; pathwise is the classification loss through the sampling (MGNet, the report)."""
+    """What teaches localization; pathwise is the classification loss through the sampling (MGNet, the report); own is
+    one handed to fit() in Python."""
     reward: Literal["evidence", "progress", "confidence"] = "evidence"
     """For policy-gradient and value-map: log-likelihood of the window by itself, fall of the loss, or rise of the true
     class's probability."""

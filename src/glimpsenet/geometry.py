@@ -7,7 +7,7 @@ Conventions, each pinned by a test of its name in ``tests/test_geometry.py``:
 - Normalised coordinates: x to the right, y down; -1 and +1 are the *outer edges* of the first and the last pixel, so
   pixel i of n spans [2 i / n - 1, 2 (i + 1) / n - 1].
 - Affine parameters (s, tx, ty): the window's half side and centre in normalised coordinates. s = 1, tx = ty = 0 is the
-  whole image (the first look); a window lies inside when |tx| <= 1 - s and |ty| <= 1 - s.
+  whole image (the first look); a window lies inside when ``|tx| <= 1 - s`` and ``|ty| <= 1 - s``.
 - Boxes are in pixels, half-open: (x0, y0, x1, y1) holds the pixels x0 <= x < x1, y0 <= y < y1.
 - Images are square, ``image_size`` pixels a side; tensors are batch-first, affine parameters and boxes the last axis.
 - Geometry always speaks of pixel edges. Only the sampler (``models/glimpse.py``) knows ``align_corners``.

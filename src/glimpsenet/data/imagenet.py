@@ -59,7 +59,7 @@ def build_imagenet100(source: Path, destination: Path) -> Links:
     Running it again completes what is missing; nothing is ever deleted or overwritten.
 
     Args:
-        source: a copy of ImageNet-1k: train/nXXXXXXXX/*.JPEG and val/nXXXXXXXX/*.JPEG, 1000 classes each.
+        source: a copy of ImageNet-1k: ``train/nXXXXXXXX/*.JPEG`` and ``val/nXXXXXXXX/*.JPEG``, 1000 classes each.
         destination: a folder outside of it: new, or left by an earlier run.
 
     Raises:
@@ -80,8 +80,8 @@ def build_imagenet100_c(source: Path, destination: Path) -> Links:
     Running it again completes what is missing; nothing is ever deleted or overwritten.
 
     Args:
-        source: a copy of ImageNet-C: CORRUPTION/SEVERITY/nXXXXXXXX/*.JPEG, or the same under noise/, blur/, weather/,
-            digital/ and extra/. Other corruptions are ignored.
+        source: a copy of ImageNet-C: ``CORRUPTION/SEVERITY/nXXXXXXXX/*.JPEG``, or the same under noise/, blur/,
+            weather/, digital/ and extra/. Other corruptions are ignored.
         destination: a folder outside of it: new, or left by an earlier run.
 
     Raises:

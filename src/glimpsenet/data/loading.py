@@ -150,7 +150,7 @@ def workers_that_die() -> Iterator[None]:
 def create_loader(
     dataset: GlimpseDataset, sampler: Sampler[Index], batch_size: int, *, workers: int = 0, pin_memory: bool = False
 ) -> DataLoader[Batch]:
-    """A loader of :class:`Batch`."""
+    """A loader of :class:`~glimpsenet.data.sample.Batch`."""
     assert isinstance(dataset, Dataset)
     return DataLoader(
         dataset,

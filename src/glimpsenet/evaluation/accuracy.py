@@ -24,7 +24,7 @@ def evaluate(
     model: GlimpseNet,
     batches: Iterable[Batch],
     *,
-    glimpses: Glimpses = "learned",
+    glimpses: Glimpses | Policy = "learned",
     scale_range: ScaleRange,
     image_size: int,
     classes: list[str],
@@ -36,7 +36,7 @@ def evaluate(
     Args:
         model: put into evaluation mode.
         batches: from a loader; images not normalised.
-        glimpses: who looks.
+        glimpses: who looks; a policy of your own is put into evaluation mode and must be on the model's device.
         scale_range: of the policies that do not learn.
         image_size: side of the images in pixels.
         classes: names of the classes.
@@ -44,9 +44,9 @@ def evaluate(
         skip_bad: list unreadable images under ``skipped`` instead of stopping.
 
     Returns:
-        The dictionary of ``evaluate --json``: policy, num_images, accuracy, loss, mean_scale, hit_rate, found_rate,
-        affine_mean, affine_spread (lists, one entry a step), per_class (of the answer), confusion_matrix (rows true,
-        columns predicted; None for more than 1,000 classes), skipped.
+        The dictionary of ``evaluate --json``: policy (its class's name, if it is your own), num_images, accuracy, loss,
+        mean_scale, hit_rate, found_rate, affine_mean, affine_spread (lists, one entry a step), per_class (of the
+        answer), confusion_matrix (rows true, columns predicted; None for more than 1,000 classes), skipped.
 
     Raises:
         UserError: for an unreadable image, named, without ``skip_bad``; if there is none to evaluate on.
@@ -54,6 +54,7 @@ def evaluate(
     device = model.classifier.weight.device
     steps = 1 if glimpses == "none" else model.num_glimpses
     metrics = ScanpathMetrics(steps, len(classes), image_size, sync=False).to(device)
+    own = glimpses.eval() if isinstance(glimpses, Policy) else None
     random = RandomGlimpses(scale_range, seed)
     skipped: list[str] = []
     model.eval()
@@ -64,11 +65,13 @@ def evaluate(
         if len(batch.images) == 0:
             continue
         batch = batch._replace(**{name: getattr(batch, name).to(device) for name in ("images", "labels", "boxes")})
-        policy: Policy | None = {
-            "random": lambda: random,
-            "center": lambda: CenterGlimpses(scale_range, model.generator.glimpse_size),
-            "oracle": lambda boxes=batch.boxes: OracleGlimpses(scale_range, boxes),
-        }.get(glimpses, lambda: None)()
+        policy: Policy | None = own
+        if isinstance(glimpses, str):
+            policy = {
+                "random": lambda: random,
+                "center": lambda: CenterGlimpses(scale_range, model.generator.glimpse_size),
+                "oracle": lambda boxes=batch.boxes: OracleGlimpses(scale_range, boxes),
+            }.get(glimpses, lambda: None)()
         with torch.inference_mode():
             output = model(model.normalization(batch.images), policy=policy, num_glimpses=steps)
             metrics.update(output, batch)
@@ -76,7 +79,7 @@ def evaluate(
         raise UserError(f"nothing to evaluate on: {skipped[0] if skipped else 'the data set is empty'}")
     per_class = metrics.right_per_class / metrics.per_class
     return {
-        "policy": glimpses,
+        "policy": glimpses if isinstance(glimpses, str) else type(glimpses).__name__,
         **metrics.compute(),
         "per_class": {
             name: None if rate.isnan() else float(rate) for name, rate in zip(classes, per_class, strict=True)

@@ -71,7 +71,7 @@ class Predictor:
     """Runs a model step by step; with a rule, each image only as long as it must.
 
     Args:
-        model: put into evaluation mode; :func:`accelerate` makes it faster.
+        model: put into evaluation mode; :func:`~glimpsenet.inference.fast.accelerate` makes it faster.
         rule: when to stop.
 
     Example:

@@ -65,7 +65,7 @@ def predict(
     """Classify image files, in order, on the run's device.
 
     Args:
-        run: from :func:`glimpsenet.load_run`.
+        run: from :func:`~glimpsenet.runs.load_run`.
         files: image files of any size and mode.
         batch_size: images at a time.
         policy: looks in place of the model's own.

@@ -67,7 +67,7 @@ class Localization(Policy, abc.ABC):
         return self.fc(self.summarize(state))
 
     def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
-        """See :class:`Policy`."""
+        """See :class:`~glimpsenet.models.policies.Policy`."""
         raw = self.raw(state)
         # Coordinates in lower precision would jump by whole pixels: float32 from here to the sampling.
         with torch.autocast(raw.device.type, enabled=False):
@@ -136,5 +136,5 @@ class GaussianPolicy(StochasticPolicy):
         self.network, self.sigma = network, sigma
 
     def distribution(self, state: GlimpseState) -> GaussianWindows:
-        """See :class:`StochasticPolicy`."""
+        """See :class:`~glimpsenet.models.policies.StochasticPolicy`."""
         return GaussianWindows(self.network.raw(state).float(), self.sigma, self.network.scale_range)

@@ -1,4 +1,4 @@
-"""MGNet's checkpoints, read as a :class:`GlimpseNet` that computes the same.
+"""MGNet's checkpoints, read as a :class:`~glimpsenet.models.glimpsenet.GlimpseNet` that computes the same.
 
     backbone.*  feat_fusion.mha.*  feat_fusion.norm.*  loc_network.fc.*  global_fc.fc.*  glimpse_fc.fc.*
 

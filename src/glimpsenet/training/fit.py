@@ -7,6 +7,7 @@ import platform
 import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from glimpsenet.evaluation.efficiency import measure_cost
 from glimpsenet.files import remove_unfinished, write_json
 from glimpsenet.training.checkpoints import KeepBestAndLast, SafeCheckpointIO, batches_done, read_checkpoint
 from glimpsenet.training.logs import MetricsCSV, TrainingProgress, quiet_libraries
-from glimpsenet.training.objectives import create_objective
+from glimpsenet.training.objectives import Objective, create_objective
 from glimpsenet.training.statistics import LocalizationStatistics
 from glimpsenet.training.task import GlimpseTask, count_steps
 
@@ -49,6 +50,7 @@ def fit(
     config: Config,
     out: Path,
     *,
+    objective: Objective | None = None,
     resume: bool = False,
     device: str = "auto",
     devices: int = 1,
@@ -59,6 +61,9 @@ def fit(
     Args:
         config: the experiment.
         out: the run folder, new; with ``resume`` one to go on in, if it is there.
+        objective: of your own, in place of the one that ``config.training.objective`` names; the run's ``config.json``
+            says "own" then. To resume, hand in one of the same class, made in the same way: its parameters and buffers
+            come from the checkpoint, all else that it was made with does not.
         resume: go on after the last checkpoint; the configuration must be the run's own.
         device: see :func:`glimpsenet.devices.choose_device`.
         devices: how many of them on each machine.
@@ -70,6 +75,8 @@ def fit(
     Raises:
         UserError: if the folder holds another run, the data are unusable, or training diverges.
     """
+    if objective is not None:
+        config = replace(config, training=replace(config.training, objective="own"))
     if devices < 1 or num_nodes < 1:
         raise SettingError(f"devices and num_nodes must be 1 or more, got {devices} and {num_nodes}")
     place = choose_device(device)
@@ -88,6 +95,8 @@ def fit(
     assert splits.train is not None
     description = runs.Description(config, splits.classes, splits.channels)
     model = runs.arrange_for_speed(description.build(initial_weights=not resume))
+    if objective is None:
+        objective = create_objective(config.training, config.model, model)
     if first:
         with _told_to_go_elsewhere(out):
             out.mkdir(parents=True, exist_ok=True)
@@ -98,7 +107,6 @@ def fit(
     checkpoint = read_checkpoint(last) if resume else None
     done = 0 if checkpoint is None else int(checkpoint["global_step"])
     skip_bad = isinstance(config.data, FolderConfig) and config.data.skip_bad
-    objective = create_objective(config.training, config.model, model)
     task = GlimpseTask(model, objective, config.model, config.training, total_steps, skip_bad)
     trainer = _create_trainer(config, out, place, devices, num_nodes, total_steps, done)
     if done < total_steps:

@@ -84,8 +84,8 @@ class Pathwise(Objective):
 
     Args:
         scale_range: smallest and largest s.
-        scale_weight: of :func:`scale_penalty`.
-        overlap_weight: of :func:`overlap_penalty`.
+        scale_weight: of :func:`~glimpsenet.training.penalties.scale_penalty`.
+        overlap_weight: of :func:`~glimpsenet.training.penalties.overlap_penalty`.
     """
 
     pathwise = True
@@ -225,7 +225,7 @@ class BestOfCandidates(Policy):
 
     @torch.no_grad()
     def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
-        """See :class:`Policy`."""
+        """See :class:`~glimpsenet.models.policies.Policy`."""
         (model,) = self._model
         assert isinstance(model.policy, StochasticPolicy)
         distribution = model.policy.distribution(state)
@@ -347,7 +347,7 @@ def create_objective(training: TrainingConfig, config: ModelConfig, model: Glimp
     """The objective that the settings name.
 
     Raises:
-        SettingError: if the model's policy cannot learn by it.
+        SettingError: if the model's policy cannot learn by it, or it is to be handed in.
     """
     name, reward = training.objective, REWARDS[training.reward]
     _check_teachable(name, training.reward, model)
@@ -376,6 +376,7 @@ def _check_teachable(name: str, reward: str, model: GlimpseNet) -> None:
     rewarded = name in ("policy-gradient", "value-map")
     reads_auxiliary = name in ("listwise", "guidance") or (rewarded and reward == "evidence")
     for wrong, problem in (
+        (name == "own", "is an object, not a name: hand it to glimpsenet.fit(..., objective=...)"),
         (
             (rewarded or name == "listwise") and not isinstance(policy, StochasticPolicy),
             "needs a policy with probabilities: localization 'tokens', or a localization_noise",

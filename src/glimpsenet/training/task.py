@@ -21,7 +21,7 @@ from glimpsenet.training.objectives import Objective
 
 
 class GlimpseTask(pl.LightningModule):
-    """Trains a :class:`GlimpseNet` with the paper's loss.
+    """Trains a :class:`~glimpsenet.models.glimpsenet.GlimpseNet` with the paper's loss.
 
     Args:
         model: the model.
@@ -191,11 +191,19 @@ class GlimpseTask(pl.LightningModule):
         checkpoint["random_state"] = torch.get_rng_state()
         checkpoint["seconds"] = self.seconds
         checkpoint["problems"] = list(self.problems)
+        checkpoint["objective"] = type(self.objective).__qualname__
         if isinstance(self.model.policy, Localization):
             checkpoint["gradient_factor"] = self.model.policy.gradient_factor
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """See :meth:`on_save_checkpoint`."""
+        """See :meth:`on_save_checkpoint`.
+
+        Raises:
+            UserError: if the checkpoint was trained with an objective of another class.
+        """
+        now = type(self.objective).__qualname__
+        if (before := checkpoint.get("objective", now)) != now:
+            raise UserError(f"cannot resume with objective {now}: the run was trained with {before}")
         torch.set_rng_state(checkpoint["random_state"].cpu())
         self._seconds_before = float(checkpoint["seconds"])
         self.problems = list(checkpoint["problems"])

@@ -1,0 +1,46 @@
+"""An objective of your own: learn to look where another policy would. Here it is the one of ``policy.py``.
+
+Run it: ``python examples/objective.py runs/imitation``.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import glimpsenet
+from glimpsenet.recipes import digits
+from glimpsenet.training.objectives import Objective
+from policy import ContrastGlimpses
+
+
+class Imitation(Objective):
+    """-log pi(the teacher's window), over images and steps: the cross-entropy of the policy beside the teacher."""
+
+    def __init__(self, teacher: glimpsenet.Policy, scale_range: tuple[float, float]):
+        super().__init__(scale_range)
+        self.teacher = teacher
+
+    def forward(self, model: Any, output: Any, labels: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        """The loss of one batch; ``state.before(t)`` is what window t was chosen from."""
+        losses = []
+        for step in range(2, output.state.step):
+            before = output.state.before(step)
+            chance = model.policy.distribution(before).log_probability(self.teacher(before))
+            losses.append(-chance.clamp(min=-50))  # places it may not choose, since it was there, are no lesson
+        return torch.stack(losses).mean()
+
+
+def main(folder: str, steps: int = 300) -> None:
+    """Train on digit scenes, and say where the policy looks in the end."""
+    config = digits()
+    config = replace(config, training=replace(config.training, max_steps=steps))
+    objective = Imitation(ContrastGlimpses(), config.model.scale_range)
+    summary = glimpsenet.fit(config, Path(folder), objective=objective)
+    print("accuracy", summary["metrics"]["accuracy"], "found", summary["metrics"]["found_rate"])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

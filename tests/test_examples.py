@@ -1,0 +1,167 @@
+"""The examples do what they say: against independent computations, and as a user runs them."""
+
+import runpy
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import glimpsenet
+from glimpsenet.config import Config, DigitsConfig, ModelConfig, TrainingConfig
+from glimpsenet.data.digits import CLASSES, DigitScenes
+from glimpsenet.data.loading import InOrder, create_loader
+from glimpsenet.errors import SettingError, UserError
+from glimpsenet.evaluation.accuracy import evaluate
+from glimpsenet.training.fit import fit
+from glimpsenet.training.objectives import Salience
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*", "ignore:Checkpoint directory .* exists")
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+CONFIG = Config(
+    model=ModelConfig(
+        backbone="glimpse_cnn",
+        num_glimpses=3,
+        image_size=40,
+        glimpse_size=16,
+        sampling="mipmap",
+        batch_norm="separate",
+        localization="tokens",
+        localization_layer=2,  # 4 x 4 places
+        token_scales=(0.25,),
+    ),
+    data=DigitsConfig(train_scenes=512, val_scenes=40),
+    training=TrainingConfig(
+        max_steps=4, batch_size=16, optimizer="adamw", learning_rate=1e-2, precision="float32", validations=1
+    ),
+)
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """Runs an example as a module of its own."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    yield lambda name: runpy.run_path(str(EXAMPLES / f"{name}.py"))
+    sys.modules.pop("policy", None)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("examples") / "run"
+    fit(replace(CONFIG, training=replace(CONFIG.training, objective="value-map")), folder, device="cpu")
+    return folder
+
+
+def test_the_policy_looks_at_tiles_in_the_order_of_their_variance(example, run):
+    images = torch.rand(5, 1, 40, 40, generator=torch.Generator().manual_seed(0))
+    images[0] = 0.5
+    images[0, 0, 10:20, 30:40:2] = 1  # row 1, column 3 of 4 x 4
+    images[0, 0, 30:40, 0:10:5] = 1  # row 3, column 0: fewer stripes
+    model = glimpsenet.load(run)
+    windows = model(images, policy=example("policy")["ContrastGlimpses"]()).affine
+    assert windows[0].tolist() == [[1, 0, 0], [0.25, 0.75, -0.25], [0.25, -0.75, 0.75]]
+    for image, looked in zip(images[1:].numpy(), windows[1:], strict=True):
+        tiles = image[0].reshape(4, 10, 4, 10)
+        order = np.argsort(-tiles.var((1, 3)).ravel())
+        for step in (1, 2):
+            row, column = divmod(int(order[step - 1]), 4)
+            assert looked[step].tolist() == [0.25, column / 2 - 0.75, row / 2 - 0.75]
+
+
+def test_the_policy_is_evaluated_beside_the_runs_own(example, run, capsys):
+    example("policy")["main"](str(run))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["learned", "random", "ContrastGlimpses"]
+
+
+def test_the_objective_teaches_what_the_teacher_does(example, tmp_path):
+    names = example("objective")
+    teacher = names["ContrastGlimpses"]()
+    objective = names["Imitation"](teacher, CONFIG.model.scale_range)
+    training = replace(CONFIG.training, max_steps=80, batch_size=32, learning_rate=5e-3, objective_weight=1.0)
+    config = replace(CONFIG, data=DigitsConfig(train_scenes=5000, val_scenes=40, num_clutter=0), training=training)
+    fit(config, tmp_path / "run", objective=objective, device="cpu")
+    run = glimpsenet.load_run(tmp_path / "run")
+    assert run.config.training.objective == "own"
+    untrained = glimpsenet.Run(run.config, run.classes, run.channels, run.build().eval(), run.folder)
+    scenes = create_loader(DigitScenes(DigitsConfig(val_scenes=100, num_clutter=0), "val", 40), InOrder(100), 100)
+    images = next(iter(scenes)).images
+    near = []
+    for model in (untrained.model, run.model):
+        with torch.inference_mode():
+            normal = model.normalization(images)
+            own, wanted = (model(normal, policy=who).affine[:, 1, 1:] for who in (None, teacher))
+        near.append(torch.isclose(own, wanted).all(1).float().mean().item())
+    assert near[1] > 0.35 > 0.15 > near[0], near  # one tile in 16 is chance
+
+
+def test_the_objectives_program_runs(example, tmp_path, capsys):
+    example("objective")["main"](str(tmp_path / "run"), steps=2)
+    assert capsys.readouterr().out.startswith("accuracy [")
+    assert glimpsenet.load_run(tmp_path / "run").config.training.objective == "own"
+
+
+def test_the_loss_of_the_objective_by_hand(example):
+    names = example("objective")
+    torch.manual_seed(0)
+    model = glimpsenet.create_model("glimpse_cnn", num_classes=10, in_channels=1, **_settings())
+    output = model(torch.rand(3, 1, 40, 40))
+    teacher = names["ContrastGlimpses"]()
+    objective = names["Imitation"](teacher, (0.2, 0.5))
+    loss = objective(model, output, torch.zeros(3, dtype=torch.long), torch.full((3, 4), torch.nan))
+    assert output.state is not None
+    terms = []
+    for step in (2, 3):
+        before = output.state.before(step)
+        distribution = model.policy.distribution(before)
+        for image, window in enumerate(teacher(before)):
+            nearest = (distribution.windows[image, :, 1:] - window[1:]).square().sum(1).argmin()
+            scores = distribution.scores[image].detach().masked_fill(~distribution.allowed[image], -1e4)
+            terms.append(min(50.0, -float(scores.log_softmax(0)[nearest])))
+    assert loss.item() == pytest.approx(sum(terms) / len(terms), rel=1e-5)
+
+
+def test_a_run_with_an_objective_of_ones_own_resumes_with_one_of_the_same_class(example, tmp_path):
+    names = example("objective")
+
+    def teach():
+        return names["Imitation"](names["ContrastGlimpses"](), CONFIG.model.scale_range)
+
+    def fail(*_):
+        raise RuntimeError("power cut")
+
+    config = replace(CONFIG, training=replace(CONFIG.training, validations=2))
+    whole = fit(config, tmp_path / "whole", objective=teach(), device="cpu")
+    out, broken = tmp_path / "run", teach()
+    forward, calls = broken.forward, iter(range(10))
+    broken.forward = lambda *batch: forward(*batch) if next(calls) < 3 else fail()
+    with pytest.raises(RuntimeError, match="power cut"):
+        fit(config, out, objective=broken, device="cpu")
+    with pytest.raises(UserError, match=r"objective \(it was own, now pathwise\)"):
+        fit(config, out, device="cpu", resume=True)
+    with pytest.raises(UserError, match="objective Salience: the run was trained with Imitation"):
+        fit(config, out, objective=Salience(CONFIG.model.scale_range), device="cpu", resume=True)
+    assert fit(config, out, objective=teach(), device="cpu", resume=True)["metrics"] == whole["metrics"]
+
+
+def test_own_is_an_object(tmp_path):
+    with pytest.raises(SettingError, match="objective own is an object"):
+        fit(replace(CONFIG, training=replace(CONFIG.training, objective="own")), tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_names_a_policy_by_its_class(run):
+    model = glimpsenet.load(run)
+    loader = create_loader(DigitScenes(DigitsConfig(val_scenes=20), "val", 40), InOrder(20), 20)
+    settings = {"scale_range": (0.2, 0.5), "image_size": 40, "classes": CLASSES}
+    own = evaluate(model, loader, glimpses=glimpsenet.CenterGlimpses((0.2, 0.5), 16), **settings)
+    assert own == evaluate(model, loader, glimpses="center", **settings) | {"policy": "CenterGlimpses"}
+
+
+def _settings() -> dict:
+    model = CONFIG.model
+    names = ("num_glimpses", "image_size", "glimpse_size", "sampling", "localization", "token_scales")
+    return {name: getattr(model, name) for name in names} | {"localization_layer": 2}
