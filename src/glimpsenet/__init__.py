@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
     from glimpsenet.models.mgnet import load_mgnet
     from glimpsenet.models.policies import CenterGlimpses, FixedGlimpses, OracleGlimpses, Policy, RandomGlimpses
+    from glimpsenet.recipes import list_recipes, recipe
     from glimpsenet.runs import Run, load, load_run
     from glimpsenet.training.fit import fit
 
@@ -34,6 +35,8 @@ _HOMES = {
     "OracleGlimpses": "models.policies",
     "Policy": "models.policies",
     "RandomGlimpses": "models.policies",
+    "list_recipes": "recipes",
+    "recipe": "recipes",
     "Run": "runs",
     "load": "runs",
     "load_mgnet": "models.mgnet",
@@ -56,10 +59,12 @@ __all__ = [
     "accelerate",
     "create_model",
     "fit",
+    "list_recipes",
     "load",
     "load_mgnet",
     "load_run",
     "predict",
+    "recipe",
 ]
 
 
