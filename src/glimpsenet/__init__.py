@@ -12,6 +12,7 @@ __version__ = version("glimpsenet")
 
 if TYPE_CHECKING:
     from glimpsenet.errors import UserError
+    from glimpsenet.evaluation.summary import Summary, summary
     from glimpsenet.inference import ExitRule, Predictor, accelerate, predict
     from glimpsenet.models.build import create_model
     from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "UserError": "errors",
+    "Summary": "evaluation.summary",
+    "summary": "evaluation.summary",
     "ExitRule": "inference",
     "Predictor": "inference",
     "accelerate": "inference",
@@ -55,6 +58,7 @@ __all__ = [
     "Predictor",
     "RandomGlimpses",
     "Run",
+    "Summary",
     "UserError",
     "accelerate",
     "create_model",
@@ -65,6 +69,7 @@ __all__ = [
     "load_run",
     "predict",
     "recipe",
+    "summary",
 ]
 
 

@@ -228,6 +228,20 @@ def predict(
 
 
 @app.command
+def summary(run: RunFolder, /) -> None:
+    """Show a run's model: parts, shapes, parameters, operations after each glimpse.
+
+    Args:
+        run: run folder.
+    """
+    from glimpsenet.evaluation.summary import summary as summarize
+    from glimpsenet.runs import load_run
+
+    loaded = load_run(run)
+    _say(f"{loaded.model!r}\n\n{summarize(loaded.model, loaded.config.model.image_size)}")
+
+
+@app.command
 def export(
     run: RunFolder,
     /,

@@ -160,6 +160,12 @@ class Backbone(nn.Module):
         return self
 
     @property
+    def name(self) -> str:
+        """The architecture's in timm; of other networks, their class."""
+        configuration = getattr(self.net, "pretrained_cfg", None) or {}
+        return configuration.get("architecture") or type(self.net).__name__
+
+    @property
     def channels(self) -> int:
         """Width of the pooled features."""
         return int(self.net.head_hidden_size)

@@ -83,6 +83,15 @@ class GlimpseNet(nn.Module):
         for classifier in filter(None, [self.classifier, self.auxiliary_classifier]):
             kaiming_init(classifier)
 
+    def __repr__(self) -> str:
+        # One line; torch's has one a layer, in which the loop is not to be found. `model.backbone` still prints that.
+        parameters = sum(parameter.numel() for parameter in self.parameters())
+        return (
+            f"{type(self).__name__}({self.backbone.name}: {self.num_glimpses} glimpse{'s'[: self.num_glimpses - 1]} of "
+            f"{self.generator.glimpse_size} px, {type(self.generator).__name__}, {type(self.policy).__name__}, "
+            f"{self.num_classes} classes, {parameters:,} parameters)"
+        )
+
     def forward(
         self,
         images: Float[Tensor, "batch channel height width"],
