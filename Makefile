@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format dist clean
 .DELETE_ON_ERROR:
 
 # One environment for everything; made again only when the requirements change.
@@ -29,6 +29,10 @@ lint: .venv/installed
 format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Slow and large: two environments with the newest and the oldest dependencies allowed, 6 GB each.
+dist: .venv/installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/check_dist.py
 
 clean:
 	rm -rf .venv

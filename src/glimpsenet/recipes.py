@@ -238,17 +238,17 @@ RECIPES: dict[str, Callable[[], Config]] = {
 }
 
 
-def list_recipes(filter: str = "*") -> list[str]:
+def list_recipes(filter: str = "") -> list[str]:
     """Names of recipes, as ``timm.list_models`` lists models; ``glimpsenet train --help`` says what they are.
 
     Args:
-        filter: a pattern with wildcards: ``digits*``, ``*-loc*``.
+        filter: a pattern with wildcards, ``digits*`` or ``*-loc*``; all if empty.
 
     Example:
         >>> list_recipes("pretrained*")
         ['pretrained', 'pretrained-frozen']
     """
-    return fnmatch.filter(RECIPES, filter)
+    return fnmatch.filter(RECIPES, filter or "*")
 
 
 def recipe(name: str) -> Config:
