@@ -47,7 +47,7 @@ glimpsenet summary run
 glimpsenet data digits scenes --train-scenes 40 --val-scenes 4
 glimpsenet predict run scenes/val --figure looks.png --device cpu
 glimpsenet inspect sweep run PICTURE --points 5 --gif --out sweep
-glimpsenet inspect arrows run PICTURE --out arrows.png
+glimpsenet inspect arrows run PICTURE --figure arrows.png
 glimpsenet data shards scenes shards --samples 20
 glimpsenet train image-folder --data shards {PHOTOS}
 glimpsenet export run --format onnx

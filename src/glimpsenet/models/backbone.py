@@ -133,7 +133,8 @@ class Backbone(nn.Module):
         super().__init__()
         self.net: Any = net
         self.first_look_net: Any = _with_own_norms(net) if separate_norms and _has_batch_norm(net) else None
-        self.layers, self.frozen = list(layers), frozen
+        self.layers: list[int] = list(layers)
+        self.frozen = frozen
         for layer in layers:
             feature_info(net, layer)
         if frozen:

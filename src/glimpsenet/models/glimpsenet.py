@@ -76,10 +76,11 @@ class GlimpseNet(nn.Module):
         self.clue = clue
         self.fusion = fusion
         self.policy = policy
-        self.classifier = nn.Linear(clue.width, num_classes)
-        self.auxiliary_classifier = nn.Linear(backbone.channels, num_classes) if auxiliary else None
+        self.classifier: nn.Linear = nn.Linear(clue.width, num_classes)
+        self.auxiliary_classifier: nn.Linear | None = nn.Linear(backbone.channels, num_classes) if auxiliary else None
         self.normalization = normalization
-        self.num_classes, self.num_glimpses = num_classes, num_glimpses
+        self.num_classes = num_classes
+        self.num_glimpses = num_glimpses
         for classifier in filter(None, [self.classifier, self.auxiliary_classifier]):
             kaiming_init(classifier)
 
