@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo docs test lint format clean
+.PHONY: demo docs test lint format dist clean
 .DELETE_ON_ERROR:
 
 # One environment for everything; made again only when the requirements change.
@@ -28,10 +28,15 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/python tools/check_types.py
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Slow and large: two environments with the newest and the oldest dependencies allowed, 6 GB each.
+dist: .venv/installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/check_dist.py
 
 clean:
 	rm -rf .venv

@@ -40,6 +40,7 @@ maximum_signature_line_length = 100
 # No network: what other libraries document is named, not linked.
 nitpick_ignore_regex = [
     (r"py:.*", r"(abc|collections|jaxtyping|matplotlib|np|numpy|pathlib|PIL|pytorch_lightning|torch\w*)\..*"),
+    (r"py:.*", r"huggingface_hub\..*"),
     (r"py:class", r"Tensor|ndarray"),  # as jaxtyping names it in shapes
 ]
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from glimpsenet.config import DigitsConfig, from_dict, to_dict
+from glimpsenet.errors import SettingError
 from glimpsenet.models.build import build_model
-from glimpsenet.recipes import PAPER, RECIPES, baseline
+from glimpsenet.recipes import PAPER, RECIPES, baseline, list_recipes, recipe
 from glimpsenet.reproduction.rows import OURS, ROWS, Setting, row_config
 
 CLUE = {"model.spatial_clue": "positional"}
@@ -98,3 +99,12 @@ def test_rows_on_a_folder_keep_the_share_of_glimpses():
     assert row.model.backbone_weights is None
     assert row_config("baseline", setting, 0).model.glimpse_size == 48  # 112 // 2.33
     assert row_config("pretrained", setting, 0).model.backbone_weights == Path("w.safetensors")
+
+
+def test_recipes_are_listed_by_pattern_and_fetched_by_name():
+    assert list_recipes() == list(RECIPES)
+    assert list_recipes("digits*") == ["digits", "digits-far"]
+    assert list_recipes("digit") == []
+    assert recipe("baseline") == baseline()
+    with pytest.raises(SettingError, match="no recipe 'digit-far'; did you mean 'digits-far'"):
+        recipe("digit-far")

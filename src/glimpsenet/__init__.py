@@ -12,16 +12,20 @@ __version__ = version("glimpsenet")
 
 if TYPE_CHECKING:
     from glimpsenet.errors import UserError
+    from glimpsenet.evaluation.summary import Summary, summary
     from glimpsenet.inference import ExitRule, Predictor, accelerate, predict
     from glimpsenet.models.build import create_model
     from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
     from glimpsenet.models.mgnet import load_mgnet
     from glimpsenet.models.policies import CenterGlimpses, FixedGlimpses, OracleGlimpses, Policy, RandomGlimpses
+    from glimpsenet.recipes import list_recipes, recipe
     from glimpsenet.runs import Run, load, load_run
     from glimpsenet.training.fit import fit
 
 _HOMES = {
     "UserError": "errors",
+    "Summary": "evaluation.summary",
+    "summary": "evaluation.summary",
     "ExitRule": "inference",
     "Predictor": "inference",
     "accelerate": "inference",
@@ -34,6 +38,8 @@ _HOMES = {
     "OracleGlimpses": "models.policies",
     "Policy": "models.policies",
     "RandomGlimpses": "models.policies",
+    "list_recipes": "recipes",
+    "recipe": "recipes",
     "Run": "runs",
     "load": "runs",
     "load_mgnet": "models.mgnet",
@@ -52,14 +58,18 @@ __all__ = [
     "Predictor",
     "RandomGlimpses",
     "Run",
+    "Summary",
     "UserError",
     "accelerate",
     "create_model",
     "fit",
+    "list_recipes",
     "load",
     "load_mgnet",
     "load_run",
     "predict",
+    "recipe",
+    "summary",
 ]
 
 

@@ -228,6 +228,20 @@ def predict(
 
 
 @app.command
+def summary(run: RunFolder, /) -> None:
+    """Show a run's model: parts, shapes, parameters, operations after each glimpse.
+
+    Args:
+        run: run folder.
+    """
+    from glimpsenet.evaluation.summary import summary as summarize
+    from glimpsenet.runs import load_run
+
+    loaded = load_run(run)
+    _say(f"{loaded.model!r}\n\n{summarize(loaded.model, loaded.config.model.image_size)}")
+
+
+@app.command
 def export(
     run: RunFolder,
     /,
@@ -252,6 +266,54 @@ def export(
 
     for file in write(load_run(run), out, format, stepwise=stepwise):
         _say(f"wrote {file}, {file.stat().st_size / 1e6:.1f} MB, which computes the same as {run}")
+
+
+@app.command
+def push(
+    run: RunFolder,
+    repo_id: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="USER/NAME")],
+    /,
+    *,
+    private: bool = False,
+) -> None:
+    """Share a run on the Hugging Face Hub, with a model card made from what was measured.
+
+    Args:
+        run: run folder; a README.md in it goes before a new model card.
+        repo_id: repository on the Hub; made if there is none.
+        private: make it one that only you see, if it is new.
+    """
+    _require_repository(repo_id)
+    from glimpsenet.runs import load_run
+
+    _say(f"pushed {run} to {load_run(run).push_to_hub(repo_id, private=private or None)}")
+
+
+@app.command
+def pull(
+    repo_id: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="USER/NAME")],
+    run: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="RUN")] = None,
+    /,
+    *,
+    revision: str | None = None,
+) -> None:
+    """Make a run folder of a shared model; runs no code of it.
+
+    Args:
+        repo_id: repository on the Hugging Face Hub.
+        run: a new run folder; runs/NAME if not given.
+        revision: branch, tag or commit; the newest if not given.
+    """
+    _require_repository(repo_id)
+    run = Path("runs") / repo_id.split("/")[1] if run is None else run
+    if run.exists():
+        raise UserError(f"{run} is there already; name another folder: glimpsenet pull {repo_id} RUN")
+    from glimpsenet.runs import Run
+
+    aside = run.with_name(f".{run.name}.part")
+    Run.from_pretrained(repo_id, revision=revision).save_pretrained(aside)
+    aside.rename(run)
+    _say(f"pulled {repo_id} to {run}")
 
 
 @app.command
@@ -500,6 +562,12 @@ def _require_at_least(**flags: tuple[int, int]) -> None:
     for name, (value, least) in flags.items():
         if value < least:
             raise SettingError(f"--{name.replace('_', '-')} must be {least} or more, got {value}")
+
+
+def _require_repository(repo_id: str) -> None:
+    user, _, name = repo_id.partition("/")
+    if not user or not name or "/" in name:
+        raise SettingError(f"a model on the Hub is called USER/NAME, not {repo_id!r}")
 
 
 def _require_picture(file: Path | None) -> None:

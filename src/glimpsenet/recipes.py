@@ -9,12 +9,15 @@ has been run here at full size. Estimated for one H100 with 16 processor cores: 
 computes for 1 or 2; reading and augmenting images takes the rest.
 """
 
+import difflib
+import fnmatch
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from glimpsenet.config import Config, DigitsConfig, FolderConfig, ModelConfig, TrainingConfig
+from glimpsenet.errors import SettingError
 
 
 def digits() -> Config:
@@ -233,3 +236,31 @@ RECIPES: dict[str, Callable[[], Config]] = {
     "whole-image": whole_image,
     **{name: recipe for name, (recipe, _) in PAPER.items()},
 }
+
+
+def list_recipes(filter: str = "") -> list[str]:
+    """Names of recipes, as ``timm.list_models`` lists models; ``glimpsenet train --help`` says what they are.
+
+    Args:
+        filter: a pattern with wildcards, ``digits*`` or ``*-loc*``; all if empty.
+
+    Example:
+        >>> list_recipes("pretrained*")
+        ['pretrained', 'pretrained-frozen']
+    """
+    return fnmatch.filter(RECIPES, filter or "*")
+
+
+def recipe(name: str) -> Config:
+    """The configuration of a recipe.
+
+    Change it with ``dataclasses.replace``, train it with :func:`~glimpsenet.training.fit.fit`.
+
+    Raises:
+        SettingError: for an unknown name, with the nearest.
+    """
+    if name not in RECIPES:
+        nearest = difflib.get_close_matches(name, RECIPES, n=1)
+        hint = f"did you mean '{nearest[0]}'?" if nearest else f"there are {', '.join(RECIPES)}"
+        raise SettingError(f"no recipe '{name}'; {hint}")
+    return RECIPES[name]()

@@ -5,14 +5,18 @@ config.json  checkpoints/{best,last}.ckpt  model.safetensors  metrics.csv  local
 
 import copy
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
+from huggingface_hub import ModelCard, ModelHubMixin
 from torch import Tensor
 
+from glimpsenet import sharing
 from glimpsenet.config import Config, from_dict, to_dict
 from glimpsenet.errors import UserError
 from glimpsenet.files import write_aside, write_json
@@ -28,6 +32,8 @@ CONFIG, WEIGHTS, METRICS, SUMMARY, CHECKPOINTS = (
 )
 
 LOCALIZATION = "localization.csv"
+EXTRAS = (SUMMARY, METRICS, LOCALIZATION, sharing.CARD)
+"""What a model is shared with, beside its settings and weights."""
 LOCALIZATION_STATISTICS = ("min", "max", "mean", "std")
 LOCALIZATION_COLUMNS: tuple[str, ...] = ("step", "kind", "name", *LOCALIZATION_STATISTICS)
 
@@ -51,11 +57,100 @@ class Description:
 
 
 @dataclass(frozen=True)
-class Run(Description):
-    """A trained model with what it is."""
+class Run(Description, ModelHubMixin):
+    """A trained model with what it is; to be shared as every model on the Hugging Face Hub.
+
+    Example:
+        >>> run = glimpsenet.load_run("runs/digits")
+        >>> run.push_to_hub("user/name")
+        >>> run = glimpsenet.Run.from_pretrained("user/name")
+    """
 
     model: GlimpseNet
     folder: Path
+
+    # Not None, or the mixin would write a configuration of its own into every new run, which is frozen.
+    _hub_mixin_config = {}  # noqa: RUF012
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, *, device: str | torch.device = "cpu", **options: Any
+    ) -> "Run":
+        """A run from a folder or the Hub; settings and safetensors are all that is downloaded, and no code is run.
+
+        Args:
+            pretrained_model_name_or_path: a run folder, or USER/NAME on the Hub.
+            device: of the model.
+            **options: of ``huggingface_hub.snapshot_download``: revision, token, cache_dir, local_files_only...
+
+        Raises:
+            UserError: if there is no such folder or repository, it cannot be reached, or is no run.
+        """
+        name = pretrained_model_name_or_path
+        if Path(name).is_dir():
+            return load_run(name, device)
+        folder = sharing.download(str(name), (CONFIG, WEIGHTS, *EXTRAS), **options)
+        try:
+            return load_run(folder, device)
+        except UserError as error:
+            raise UserError(f"{name} on the Hub is no model of glimpsenet: {error}") from error
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """Write a run folder that can be shared: settings, weights, figures, and a model card in README.md.
+
+        Paths are cut to their last part, and names of unreadable images left out. A README.md in the run's folder goes
+        before a new card.
+
+        Args:
+            save_directory: where; not the run's own folder.
+            **options: of ``huggingface_hub.ModelHubMixin.save_pretrained``.
+
+        Raises:
+            UserError: for the run's own folder.
+        """
+        if Path(save_directory).resolve() == self.folder.resolve():
+            raise UserError(f"{save_directory} is the run's own folder: save what is shared to another")
+        return super().save_pretrained(save_directory, **options)
+
+    def push_to_hub(self, repo_id: str, *, token: str | None = None, **options: Any) -> str:
+        """Upload what :meth:`save_pretrained` writes, in one commit; makes the repository if there is none.
+
+        Args:
+            repo_id: USER/NAME.
+            token: to log in with, if not the one of ``hf auth login`` or HF_TOKEN.
+            **options: of ``huggingface_hub.ModelHubMixin.push_to_hub``: private, branch, commit_message...
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            UserError: without a token, or if the Hub refuses or cannot be reached.
+        """
+        sharing.require_login(token)
+        with sharing.one_line_errors(repo_id):
+            return super().push_to_hub(repo_id, token=token, model_card_kwargs={"repo_id": repo_id}, **options)
+
+    def generate_model_card(self, repo_id: str | None = None) -> ModelCard:
+        """The model card that is shared with the run."""
+        return sharing.make_card(
+            repo_id or f"USER/{self.folder.resolve().name}",
+            sharing.without_folders(self.config),
+            self.classes,
+            self.channels,
+            sharing.read_summary(self.folder / SUMMARY),
+            sum(parameter.numel() for parameter in self.model.parameters()),
+        )
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        write_description(
+            save_directory, Description(sharing.without_folders(self.config), self.classes, self.channels)
+        )
+        save_weights(self.model, save_directory)
+        if summary := sharing.read_summary(self.folder / SUMMARY):
+            write_json(save_directory / SUMMARY, summary)
+        for name in (METRICS, LOCALIZATION, sharing.CARD):
+            if (self.folder / name).is_file():
+                shutil.copyfile(self.folder / name, save_directory / name)
 
 
 def write_description(folder: Path, description: Description) -> None:

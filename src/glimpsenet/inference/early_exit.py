@@ -80,7 +80,8 @@ class Predictor:
     """
 
     def __init__(self, model: GlimpseNet, rule: ExitRule = NEVER):
-        self.model, self.rule = model.eval(), rule
+        self.model: GlimpseNet = model.eval()
+        self.rule = rule
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, *, policy: Policy | None = None) -> ExitOutput:

@@ -133,7 +133,8 @@ class Backbone(nn.Module):
         super().__init__()
         self.net: Any = net
         self.first_look_net: Any = _with_own_norms(net) if separate_norms and _has_batch_norm(net) else None
-        self.layers, self.frozen = list(layers), frozen
+        self.layers: list[int] = list(layers)
+        self.frozen = frozen
         for layer in layers:
             feature_info(net, layer)
         if frozen:
@@ -158,6 +159,12 @@ class Backbone(nn.Module):
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
+
+    @property
+    def name(self) -> str:
+        """The architecture's in timm; of other networks, their class."""
+        configuration = getattr(self.net, "pretrained_cfg", None) or {}
+        return configuration.get("architecture") or type(self.net).__name__
 
     @property
     def channels(self) -> int:

@@ -62,7 +62,7 @@ class AffineClue(SpatialClue):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.width = channels + 3
+        self.width: int = channels + 3
 
     def forward(
         self, features: Float[Tensor, "batch channel"], affine: Float[Tensor, "batch 3"]
@@ -80,7 +80,9 @@ class PositionalClue(SpatialClue):
     def __init__(self, channels: int, image_size: int, with_scale: bool = False):
         super().__init__()
         check_divisible_by_four(channels)
-        self.width, self.image_size, self.with_scale = channels, image_size, with_scale
+        self.width = channels
+        self.image_size = image_size
+        self.with_scale = with_scale
 
     def forward(
         self, features: Float[Tensor, "batch channel"], affine: Float[Tensor, "batch 3"]

@@ -43,8 +43,8 @@ class AttentionFusion(nn.Module):
                 f"{num_heads} heads do not divide the fusion's width {width}"
                 " (the affine clue adds 3 channels; the positional one none)"
             )
-        self.attention = nn.MultiheadAttention(width, num_heads, batch_first=True)
-        self.norm = nn.LayerNorm(width)
+        self.attention: nn.MultiheadAttention = nn.MultiheadAttention(width, num_heads, batch_first=True)
+        self.norm: nn.LayerNorm = nn.LayerNorm(width)
         kaiming_init(self)
         if even_start:
             nn.init.zeros_(self.attention.in_proj_weight[width : 2 * width])

@@ -76,12 +76,22 @@ class GlimpseNet(nn.Module):
         self.clue = clue
         self.fusion = fusion
         self.policy = policy
-        self.classifier = nn.Linear(clue.width, num_classes)
-        self.auxiliary_classifier = nn.Linear(backbone.channels, num_classes) if auxiliary else None
+        self.classifier: nn.Linear = nn.Linear(clue.width, num_classes)
+        self.auxiliary_classifier: nn.Linear | None = nn.Linear(backbone.channels, num_classes) if auxiliary else None
         self.normalization = normalization
-        self.num_classes, self.num_glimpses = num_classes, num_glimpses
+        self.num_classes = num_classes
+        self.num_glimpses = num_glimpses
         for classifier in filter(None, [self.classifier, self.auxiliary_classifier]):
             kaiming_init(classifier)
+
+    def __repr__(self) -> str:
+        # One line; torch's has one a layer, in which the loop is not to be found. `model.backbone` still prints that.
+        parameters = sum(parameter.numel() for parameter in self.parameters())
+        return (
+            f"{type(self).__name__}({self.backbone.name}: {self.num_glimpses} glimpse{'s'[: self.num_glimpses - 1]} of "
+            f"{self.generator.glimpse_size} px, {type(self.generator).__name__}, {type(self.policy).__name__}, "
+            f"{self.num_classes} classes, {parameters:,} parameters)"
+        )
 
     def forward(
         self,

@@ -107,7 +107,7 @@ class RandomGlimpses(Policy):
     def __init__(self, scale_range: ScaleRange, seed: int = 0):
         super().__init__()
         self.scale_range = scale_range
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator: torch.Generator = torch.Generator().manual_seed(seed)
 
     def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
         """See :class:`Policy`."""
@@ -120,7 +120,8 @@ class CenterGlimpses(Policy):
 
     def __init__(self, scale_range: ScaleRange, glimpse_size: int):
         super().__init__()
-        self.scale_range, self.glimpse_size = scale_range, glimpse_size
+        self.scale_range = scale_range
+        self.glimpse_size = glimpse_size
 
     def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
         """See :class:`Policy`."""
@@ -138,7 +139,8 @@ class OracleGlimpses(Policy):
 
     def __init__(self, scale_range: ScaleRange, boxes: Float[Tensor, "batch 4"]):
         super().__init__()
-        self.scale_range, self.boxes = scale_range, boxes
+        self.scale_range = scale_range
+        self.boxes = boxes
 
     def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
         """See :class:`Policy`."""
@@ -164,7 +166,9 @@ class FixedGlimpses(Policy):
         super().__init__()
         if any(step < 1 for step in windows):
             raise ValueError(f"steps count from 1, the first look; got {min(windows)}")
-        self.windows = {step: torch.as_tensor(window, dtype=torch.float32) for step, window in windows.items()}
+        self.windows: dict[int, Tensor] = {
+            step: torch.as_tensor(window, dtype=torch.float32) for step, window in windows.items()
+        }
         self.otherwise = otherwise
 
     def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:

@@ -1,0 +1,258 @@
+"""Models on the Hugging Face Hub: a shared model is a run folder with a model card, and nothing of a stranger's runs.
+
+    run.push_to_hub("user/name")      config.json, model.safetensors, summary.json, metrics.csv, README.md  ->  the Hub
+    Run.from_pretrained("user/name")  the same files  ->  a run
+
+Sources: huggingface_hub's ``ModelHubMixin``, of which ``runs.Run`` is one; the Hub's metadata of model cards
+(https://huggingface.co/docs/hub/model-cards).
+"""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData, get_token, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalTokenNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from glimpsenet.config import Config, DigitsConfig, FolderConfig
+from glimpsenet.errors import UserError, first_line, printable
+from glimpsenet.recipes import RECIPES
+
+CARD = "README.md"
+MOST_CLASSES = 100
+"""Names that a card lists."""
+LOG_IN = "`hf auth login` logs in, or HF_TOKEN=... names a token that may write"
+
+
+def download(repo_id: str, files: tuple[str, ...], **options: Any) -> Path:
+    """The folder in the Hub's cache with those of ``files`` that a repository has; others are not even fetched.
+
+    Args:
+        repo_id: USER/NAME.
+        files: names of files.
+        **options: of ``huggingface_hub.snapshot_download``: revision, token, cache_dir, local_files_only...
+
+    Raises:
+        UserError: if there is no such repository, or it cannot be reached.
+    """
+    with one_line_errors(repo_id):
+        return Path(snapshot_download(repo_id, allow_patterns=list(files), **options))
+
+
+def require_login(token: str | bool | None) -> None:
+    """Refuse to push before anything is made.
+
+    Raises:
+        UserError: without a token.
+    """
+    if not (token or get_token()):
+        raise UserError(f"not logged in to the Hugging Face Hub: {LOG_IN}")
+
+
+@contextlib.contextmanager
+def one_line_errors(repo_id: str) -> Iterator[None]:
+    """What the Hub refuses, as a ``UserError`` that names the repository and the way out."""
+    try:
+        yield
+    except UserError:
+        raise
+    except HFValidationError as error:
+        raise UserError(f"{repo_id} is no folder here, and no name of a model on the Hub, USER/NAME") from error
+    except GatedRepoError as error:
+        raise UserError(f"{repo_id} is gated: ask for access on its page on the Hub, then log in") from error
+    except RepositoryNotFoundError as error:
+        hint = f"no folder {repo_id} here, and no such model on the Hub; if it is private, {LOG_IN}"
+        raise UserError(hint) from error
+    except RevisionNotFoundError as error:
+        raise UserError(f"{repo_id} on the Hub has no such revision: {first_line(error)}") from error
+    except LocalTokenNotFoundError as error:
+        raise UserError(f"not logged in to the Hugging Face Hub: {LOG_IN}") from error
+    except HfHubHTTPError as error:
+        way = f": {LOG_IN}" if error.response.status_code in (401, 403) else ""
+        raise UserError(f"the Hub refuses {repo_id}: {first_line(error)}{way}") from error
+    except Exception as error:  # a connection fails in the kinds of whatever library the Hub's speaks through
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"cannot reach {repo_id} on the Hub, and it is no folder here: {reason}") from error
+
+
+def without_folders(config: Config) -> Config:
+    """``config`` as others may see it: of paths on this machine, their last part."""
+    weights, data = config.model.backbone_weights, config.data
+    if weights is not None:
+        config = dataclasses.replace(
+            config, model=dataclasses.replace(config.model, backbone_weights=Path(weights.name))
+        )
+    if isinstance(data, FolderConfig):
+        config = dataclasses.replace(config, data=dataclasses.replace(data, data=Path(data.data.resolve().name)))
+    return config
+
+
+def read_summary(file: Path) -> dict[str, Any]:
+    """A run's ``summary.json`` as others may see it: without the names of images; empty if there is none.
+
+    Raises:
+        UserError: if it is damaged.
+    """
+    if not file.is_file():
+        return {}
+    try:
+        summary = json.loads(file.read_text())
+        summary.pop("skipped_images", None)
+        summary["metrics"].pop("skipped", None)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{file} is damaged: {error}; remove it to share the model without figures") from error
+    return summary
+
+
+def make_card(
+    repo_id: str, config: Config, classes: list[str], channels: int, summary: dict[str, Any], parameters: int
+) -> ModelCard:
+    """The model card of a run: what it is, what was measured, how to use it, what it cannot do.
+
+    Args:
+        repo_id: USER/NAME.
+        config: the run's.
+        classes: their names.
+        channels: of its images.
+        summary: from :func:`read_summary`; without it, the card tells no figures.
+        parameters: how many.
+    """
+    name = repo_id.split("/")[-1]
+    model, data = config.model, config.data
+    dataset = "digit scenes" if isinstance(data, DigitsConfig) else printable(data.data.name)
+    metrics = summary.get("metrics")
+    results = [] if metrics is None else _eval_results(dataset, metrics["accuracy"])
+    metadata = ModelCardData(
+        model_name=name if results else None,
+        eval_results=results or None,
+        library_name="glimpsenet",
+        pipeline_tag="image-classification",
+        tags=["glimpsenet", "glimpses", "active-vision", "hard-attention"],
+        metrics=["accuracy"] if results else None,
+    )
+    recipe = next((name for name, recipe in RECIPES.items() if recipe().model == model), None)
+    shown = ", ".join(f"`{printable(name)}`" for name in classes[:MOST_CLASSES])
+    more = f" and {len(classes) - MOST_CLASSES} more, in config.json" if len(classes) > MOST_CLASSES else ""
+    looks = {
+        "tokens": "a token policy, which scores the places of the feature maps",
+        "linear": "MGNet's localization network, from the fused features",
+        "spatiotemporal": "the spatiotemporal localization network, by attention over feature map tokens",
+    }[model.localization]
+    windows = model.num_glimpses - 1
+    intro = (
+        "Classifies images by glimpses: looks once at the whole image at low resolution, then closely at "
+        f"{windows} window{'s' if windows > 1 else ''} that it chooses itself, and answers after each."
+        if windows
+        else "Classifies images from one look at the whole."
+    )
+    facts = {
+        "backbone": f"`{printable(model.backbone)}`",
+        "parameters": f"{parameters:,}",
+        "images": f"{model.image_size} x {model.image_size} px, {'grey' if channels == 1 else 'colour'}",
+        "glimpses": f"{model.num_glimpses} of {model.glimpse_size} x {model.glimpse_size} px; the first sees it all",
+        "who looks": looks if model.num_glimpses > 1 else None,
+        "model of the recipe": recipe and f"`{recipe}`",
+        "backbone started from": "timm's pretrained weights" if model.pretrained else None,
+        "trained on": dataset,
+        "learns to look by": f"`{config.training.objective}`",
+        "steps": summary.get("steps"),
+        "seed": config.seed,
+    }
+    rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items() if value is not None)
+    return ModelCard(
+        f"""---
+{metadata.to_yaml()}
+---
+
+# {name}
+
+{intro} Made with glimpsenet.
+
+{_figures(dataset, metrics, summary.get("cost"))}
+## Use
+
+```python
+import glimpsenet
+from pathlib import Path
+
+run = glimpsenet.Run.from_pretrained("{repo_id}")
+for prediction in glimpsenet.predict(run, [Path("photo.jpg")]):
+    print(prediction.top(-1), prediction.boxes)  # the class, and where it looked in the photo's pixels
+```
+
+```
+glimpsenet pull {repo_id} runs/{name}
+glimpsenet predict runs/{name} photo.jpg --figure looks.png
+```
+
+Reading it executes no code of this repository: settings are JSON, weights safetensors.
+
+## What it is
+
+| | |
+|---|---|
+{rows}
+
+{len(classes)} classes: {shown}{more}
+
+## Limits
+
+- It answers with one of its classes, whatever the image shows.
+- It was measured on images like those that it was trained on; the same images chose the best checkpoint.
+- The windows say where it looked, not why it answered.
+
+## Licence and citation
+
+glimpsenet is MIT-licensed. What these weights may be used for depends on their data and on the weights that they
+started from; who publishes them says it here.
+
+- I. Supeene, K. Wang: *Recurrent GlimpseNet*, Stanford University.
+- S. H. Tan, R. Dong, K. Ma: *Multi-Glimpse Network: A Robust and Efficient Classification Architecture based on
+  Recurrent Downsampled Attention*, BMVC 2021, [arXiv 2111.02018](https://arxiv.org/abs/2111.02018).
+"""
+    )
+
+
+def _eval_results(dataset: str, accuracy: list[float]) -> list[EvalResult]:
+    last = len(accuracy)
+    return [
+        EvalResult(
+            task_type="image-classification",
+            dataset_type="image-folder",
+            dataset_name=dataset,
+            metric_type="accuracy",
+            metric_name=f"accuracy after {step} glimpse{'s' if step > 1 else ''}",
+            metric_value=round(accuracy[step - 1], 4),
+            dataset_split="validation",
+        )
+        for step in ([last, 1] if last > 1 else [1])
+    ]
+
+
+def _figures(dataset: str, metrics: dict[str, Any] | None, cost: dict[str, Any] | None) -> str:
+    """The table of what was measured, one column a glimpse."""
+    if metrics is None:
+        return "Nobody has measured it: `glimpsenet evaluate` does.\n"
+    share = cost and cost["share_of_full_pass"]
+    rows = {
+        "accuracy": [f"{value:.3f}" for value in metrics["accuracy"]],
+        "side of the window, share of the image's": [f"{value:.2f}" for value in metrics["mean_scale"]],
+        "objects found so far": [f"{value:.1%}" for value in metrics["found_rate"] or []],
+        "operations, billions": [f"{value / 1e9:.3g}" for value in cost["operations"]] if cost else [],
+        "... of one pass over the full image": [f"{value:.0%}" for value in share or []],
+    }
+    steps = len(metrics["accuracy"])
+    lines = [f"| after glimpse | {' | '.join(str(step) for step in range(1, steps + 1))} |", "|---" * (steps + 1) + "|"]
+    lines += [f"| {name} | {' | '.join(values)} |" for name, values in rows.items() if values]
+    table = "\n".join(lines)
+    return f"Measured on {metrics['num_images']:,} validation images of {dataset}:\n\n{table}\n"
