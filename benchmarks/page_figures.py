@@ -241,6 +241,7 @@ def conditions(model: Result) -> dict[str, str]:
 FIGURES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "inference": ("speed-resnet18.json", inference),
     "training": ("speed-resnet18.json", training),
+    "training-bfloat": ("speed-resnet18-bfloat16.json", training),
     "learning": ("speed-learning.json", learning),
     "scaling": ("speed-scaling.json", scaling),
     "early-exit": ("speed-early-exit.json", early_exit),
