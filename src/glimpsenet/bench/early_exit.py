@@ -23,6 +23,7 @@ from glimpsenet.evaluation.efficiency import count_operations
 from glimpsenet.inference.early_exit import NEVER, ExitRule, Predictor, Score
 from glimpsenet.inference.exit_curve import ExitCurve, exit_curve, full_passes
 from glimpsenet.inference.fast import accelerate
+from glimpsenet.inspection.figures import PALETTE
 from glimpsenet.runs import Run
 
 ALL_LOOKS, CALIBRATED = "all looks", "calibrated"
@@ -174,11 +175,16 @@ def plot_early_exit(result: dict[str, Any]) -> Figure:
                 if c["candidate"].startswith("plain") == plain
             ]
             points.sort()
-            panel.plot([x for x, *_ in points], [y for _, y, _ in points], "x--" if plain else "o-")
-            for x, y, name in points:
-                if plain or name in (ALL_LOOKS, CALIBRATED):
-                    panel.annotate(name, (x, y), fontsize=7, xytext=(3, -9), textcoords="offset points")
+            name = "plain backbone" if plain else "glimpses, early exit"
+            xs, ys = [x for x, *_ in points], [y for _, y, _ in points]
+            panel.plot(xs, ys, "x--" if plain else "o-", color=PALETTE[1 if plain else 0], label=name)
+            for x, y, candidate in points:
+                if plain or candidate in (ALL_LOOKS, CALIBRATED):
+                    text = candidate.rsplit(", ")[-1]  # of a plain backbone, its pixels
+                    panel.annotate(text, (x, y), fontsize=8, xytext=(0, -12), textcoords="offset points", ha="center")
         panel.set_xlabel("million operations an image" if place == 0 else f"ms an image, batch {batches[place - 1]}")
         panel.grid(alpha=0.3)
+        panel.margins(0.12)
     axes[0].set_ylabel("accuracy")
+    axes[0].legend(fontsize=8, loc="lower right")
     return figure
