@@ -107,7 +107,7 @@ def test_step_by_step_onnx_exits_early_as_the_predictor_does(tmp_path):
     images = images_of(12)
     with torch.no_grad():
         scores = exit_scores(run.model(run.model.normalization(images)).logits, "confidence")
-    threshold = float(scores[:, 0].median())
+    threshold = float(scores[:, 0].sort().values[5:7].mean())  # between two images: rounding must not decide
     expected = Predictor(run.model, ExitRule(threshold))(images)
 
     example = Path(__file__).parents[2] / "docs" / "speed.md"

@@ -30,9 +30,9 @@ def test_two_processes_leave_one_run(tmp_path):
 
 
 def test_two_processes_learn_what_one_does_with_the_same_global_batch(tmp_path):
-    """A backbone without batch statistics, and nothing drawn at random. Weights to 1e-4, losses to 1e-4.
+    """A backbone without batch statistics, and nothing drawn at random. Weights to 3e-4, losses to 1e-4.
 
-    What is left is the order in which gradients are added up.
+    What is left is the order in which gradients are added up; AdamW makes steps of it where they are zero but for that.
     """
     model = ["--backbone", "test_convnext", "--localization", "linear", "--image-size", "64", "--glimpse-size", "32"]
     data = ["--train-scenes", "64", "--val-scenes", "11", "--diversity", "0", "--random-until", "0"]
@@ -45,7 +45,7 @@ def test_two_processes_learn_what_one_does_with_the_same_global_batch(tmp_path):
         )
         assert done.returncode == 0, done.stderr[-2000:]
     one, two = (safetensors.torch.load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
-    torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(one, two, atol=3e-4, rtol=1e-3)
     metrics = [json.loads((tmp_path / name / "summary.json").read_text())["metrics"] for name in ("one", "two")]
     assert metrics[0]["accuracy"] == metrics[1]["accuracy"]
     assert metrics[0]["num_images"] == metrics[1]["num_images"] == 11
