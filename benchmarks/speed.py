@@ -21,6 +21,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from glimpsenet.devices import computes_in_bfloat16
+
 RESULTS = Path("benchmarks/results")
 RUNS = Path("runs/speed")
 PARTS = ("speed", "learning", "scaling", "early-exit", "pipeline")
@@ -49,6 +51,9 @@ def speed(out: Path, smoke: bool) -> None:
     if smoke:
         target = ["glimpse_cnn", "--device", "cpu", "--image-size", 48, "--glimpse-size", 16, "--repetitions", 1]
     glimpsenet("bench", "speed", *target, "--training", 32, "--out", out / "speed-resnet18.json")
+    if computes_in_bfloat16(torch.device("cpu")):
+        half = ["--precision", "bfloat16", "--batch-sizes", 32, "--training", 32]
+        glimpsenet("bench", "speed", *target, *half, "--out", out / "speed-resnet18-bfloat16.json")
 
 
 def scaling(out: Path, smoke: bool) -> None:
@@ -64,7 +69,6 @@ def learning(out: Path, smoke: bool) -> None:
     from glimpsenet.config import Config, DigitsConfig, ModelConfig
     from glimpsenet.data.digits import DigitScenes
     from glimpsenet.data.loading import FreshStream, create_loader
-    from glimpsenet.devices import computes_in_bfloat16
     from glimpsenet.files import write_json
     from glimpsenet.training.fit import describe_machine
 
