@@ -5,28 +5,35 @@
 for one pair of runs a seed, with what they need trained first where it is not there: recipe ``digits`` (or
 ``image-folder``) and ``whole-image``, the same backbone, data, epochs and seed.
 
-Command: ``python benchmarks/robustness.py [--data FOLDER --backbone NAME] [--seeds 0] [-- FLAGS OF bench robustness]``;
-goes on where it stopped; leaves ``benchmarks/results/robustness-DATA-seed-N.json`` and .png
+Command: ``python benchmarks/robustness.py [--data FOLDER --backbone NAME [--backbone-weights FILE]] [--seeds 0]
+[-- FLAGS OF bench robustness]``; goes on where it stopped; leaves ``benchmarks/results/robustness-DATA-seed-N.json``
+and .png
 """
 
 import argparse
+import json
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from glimpsenet.cli import main as glimpsenet
 from glimpsenet.config import Config
+from glimpsenet.files import write_json
 from glimpsenet.recipes import RECIPES
 from glimpsenet.training.fit import fit
 
 RESULTS = Path("benchmarks/results")
 
 
-def pair(data: Path | None, backbone: str | None) -> tuple[Config, Config]:
+def pair(data: Path | None, backbone: str | None, weights: Path | None) -> tuple[Config, Config]:
     """What glimpses and what sees the whole image at full size; everything else is shared."""
     looks = RECIPES["digits"]() if data is None else RECIPES["image-folder"]().with_data(data)
-    if backbone is not None:
-        looks = replace(looks, model=replace(looks.model, backbone=backbone))
+    chosen: dict[str, Any] = {} if backbone is None else {"backbone": backbone}
+    if weights is not None:
+        chosen |= {"pretrained": False, "backbone_weights": weights}
+    looks = replace(looks, model=replace(looks.model, **chosen))
     recipe = RECIPES["whole-image"]().model
     size = looks.model.image_size
     plain = replace(
@@ -60,16 +67,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--backbone")
+    parser.add_argument("--backbone-weights", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--runs", type=Path, default=Path("runs/robustness"))
     chosen = parser.parse_args(own)
     name = "digits" if chosen.data is None else chosen.data.name
     for seed in chosen.seeds:
-        looks, plain = (replace(config, seed=seed) for config in pair(chosen.data, chosen.backbone))
+        configs = pair(chosen.data, chosen.backbone, chosen.backbone_weights)
+        looks, plain = (replace(config, seed=seed) for config in configs)
         folder = chosen.runs / name / f"seed-{seed}"
         runs = trained(looks, folder / "glimpses"), trained(plain, folder / "whole-image")
         out = RESULTS / f"robustness-{name}-seed-{seed}.json"
         glimpsenet(["bench", "robustness", str(runs[0]), "--plain", str(runs[1]), "--out", str(out), *flags])
+        command = shlex.join(["python", "benchmarks/robustness.py", *sys.argv[1:]])
+        write_json(out, {**json.loads(out.read_text()), "command": command})
 
 
 if __name__ == "__main__":

@@ -400,10 +400,10 @@ def demo(
     serve(build_app(exhibits, pictures, host), host, port, _say)
 
 
-app.command(inspect_app, name="inspect")
-app.command(bench_app, name="bench")
+app.command(inspect_app, name="inspect", help="See where a run looks, and why: windows, gradients, sweeps.")
+app.command(bench_app, name="bench", help="Measure and compare: localization, speed, scaling, early exit, robustness.")
 data_app = tyro.extras.SubcommandApp()
-app.command(data_app, name="data")
+app.command(data_app, name="data", help="Make data sets: digit scenes, shards, ImageNet100, ImageNet-C.")
 
 
 @data_app.command(name="digits")

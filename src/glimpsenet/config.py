@@ -170,9 +170,9 @@ class TrainingConfig:
     ] = "pathwise"
     """What teaches localization; pathwise is the classification loss through the sampling (MGNet, the report); own is
     one handed to fit() in Python."""
-    reward: Literal["evidence", "progress", "confidence"] = "evidence"
-    """For policy-gradient and value-map: log-likelihood of the window by itself, fall of the loss, or rise of the true
-    class's probability."""
+    reward: Literal["evidence", "likelihood", "progress", "confidence"] = "evidence"
+    """For policy-gradient and value-map: log-likelihood of the class in the window by itself, not less than a guess's
+    (evidence) or whatever it is, fall of the loss, or rise of the true class's probability."""
     objective_weight: float = 0.1
     """Weight of the objective's loss beside the classification loss."""
     discount: float = 0.0

@@ -19,7 +19,7 @@ from glimpsenet.training.objectives import (
     judge,
 )
 from glimpsenet.training.penalties import overlap_penalty, scale_penalty
-from glimpsenet.training.rewards import confidence, evidence, progress
+from glimpsenet.training.rewards import confidence, evidence, likelihood, progress
 from glimpsenet.training.task import diversity
 
 RANGE = (0.2, 0.5)
@@ -144,7 +144,10 @@ def test_rewards_by_hand():
     torch.testing.assert_close(confidence(output, labels), p[:, 1:] - p[:, :-1])
     torch.testing.assert_close(progress(output, labels), p[:, 1:].log() - p[:, :-1].log())
     own = output.auxiliary_logits.softmax(-1)[torch.arange(4), :, labels]
-    torch.testing.assert_close(evidence(output, labels), own.log())
+    torch.testing.assert_close(likelihood(output, labels), own.log())
+    assert (own < 1 / 5).any()
+    assert (own > 1 / 5).any()
+    torch.testing.assert_close(evidence(output, labels), torch.where(own < 1 / 5, 1 / 5, own).log())
     returns = discounted(torch.tensor([[1.0, 2.0, 4.0]]), 0.5)
     assert returns.tolist() == [[1 + 1 + 1, 2 + 2, 4]]
 

@@ -104,6 +104,10 @@ METHODS: dict[str, tuple[Callable[[Config], Config], str]] = {
     "without-separate-norms": (lambda c: change(c, model={"batch_norm": "shared"}), "best with shared norms"),
     "without-anti-aliasing": (lambda c: change(c, model={"sampling": "bilinear"}), "best with bilinear sampling"),
     "without-inhibition": (lambda c: change(c, model={"max_overlap": 1.0}), "best, free to look again"),
+    "reward-likelihood": (
+        lambda c: change(c, reward="likelihood"),
+        "best, where windows that mislead are worth less than empty ones",
+    ),
     "reward-progress": (lambda c: change(c, reward="progress"), "best, rewarded by the fall of the loss"),
     "reward-confidence": (lambda c: change(c, reward="confidence"), "best, rewarded by the rise of the probability"),
 }

@@ -2,18 +2,23 @@
 
     least seconds = max(operations / (operations a second), bytes / (bytes a second))
 
-Both rates are measured where the computation runs, in its precision: of one large matrix product, and of reading more
-memory than any cache holds. The bytes are those of the weights, once a look, since a look waits for the one before.
+Both rates are measured where the computation runs, in its precision: of one large matrix product or convolution,
+whichever is faster (libraries tune them apart), and of reading more memory than any cache holds. The bytes are those of
+the weights, once a look, since a look waits for the one before.
 """
 
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
 from glimpsenet.bench.timing import clock
 
 SIDE = {"cpu": 2048, "cuda": 8192}
 """Of the matrices; large enough for the device's best rate."""
+BATCH = {"cpu": 16, "cuda": 512}
+CHANNELS, PIXELS, KERNEL = 256, 28, 3
+"""Of the convolution: one that backbones of the ResNet kind consist of."""
 BYTES = 2**28
 TRIALS = 5
 
@@ -34,9 +39,16 @@ class Roofline:
 
 def measure_roofline(device: torch.device, dtype: torch.dtype) -> Roofline:
     """The best of a few trials."""
-    side = SIDE.get(device.type, SIDE["cpu"])
+    side, batch = SIDE.get(device.type, SIDE["cpu"]), BATCH.get(device.type, BATCH["cpu"])
     matrix = torch.rand(side, side, device=device).to(dtype)
+    images, kernels = (
+        torch.rand(*shape, device=device).to(dtype, memory_format=torch.channels_last)
+        for shape in ((batch, CHANNELS, PIXELS, PIXELS), (CHANNELS, CHANNELS, KERNEL, KERNEL))
+    )
     memory = torch.zeros(BYTES // 4, device=device)
     multiply = min(clock(lambda: matrix @ matrix, device) for _ in range(TRIALS))
+    with torch.inference_mode():
+        convolve = min(clock(lambda: F.conv2d(images, kernels, padding="same"), device) for _ in range(TRIALS))
     read = min(clock(memory.max, device) for _ in range(TRIALS))
-    return Roofline(operations=2 * side**3 / multiply, bytes=BYTES / read)
+    of_convolution = 2 * batch * PIXELS**2 * CHANNELS**2 * KERNEL**2
+    return Roofline(operations=max(2 * side**3 / multiply, of_convolution / convolve), bytes=BYTES / read)

@@ -374,7 +374,7 @@ def create_objective(training: TrainingConfig, config: ModelConfig, model: Glimp
 def _check_teachable(name: str, reward: str, model: GlimpseNet) -> None:
     policy = model.policy
     rewarded = name in ("policy-gradient", "value-map")
-    reads_auxiliary = name in ("listwise", "guidance") or (rewarded and reward == "evidence")
+    reads_auxiliary = name in ("listwise", "guidance") or (rewarded and reward in ("evidence", "likelihood"))
     for wrong, problem in (
         (name == "own", "is an object, not a name: hand it to glimpsenet.fit(..., objective=...)"),
         (
