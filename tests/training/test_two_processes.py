@@ -5,9 +5,12 @@ They talk over gloo, and learn what one process with the same global batch learn
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -59,6 +62,36 @@ def test_two_processes_learn_what_one_does_with_the_same_global_batch(tmp_path):
     assert (tmp_path / "two/metrics.csv").read_text().count("\n") == (tmp_path / "one/metrics.csv").read_text().count(
         "\n"
     )
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the second process through /proc")
+def test_when_one_process_is_terminated_both_stop_after_the_same_step_and_go_on_as_if_undisturbed(tmp_path):
+    size = ["--image-size", "40", "--glimpse-size", "12", "--train-scenes", "32", "--val-scenes", "9"]
+    schedule = ["--max-steps", "24", "--batch-size", "4", "--validations", "2", "--device", "cpu", "--devices", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def start(name: str, *more: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "glimpsenet", "train", "digits", *size, *schedule]
+        command += ["--out", str(tmp_path / name), *more]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+    whole = start("whole")
+    assert "sync_dist" not in whole.communicate(timeout=240)[1]
+    broken, rows = start("broken"), tmp_path / "broken/metrics.csv"
+    while broken.poll() is None and not (rows.exists() and rows.read_text().count("\n") > 2):
+        time.sleep(0.02)
+    (second,) = Path(f"/proc/{broken.pid}/task/{broken.pid}/children").read_text().split()
+    os.kill(int(second), signal.SIGTERM)
+    error = broken.communicate(timeout=240)[1]
+    assert broken.returncode == 143, error[-2000:]
+    step = torch.load(tmp_path / "broken/checkpoints/last.ckpt", weights_only=True)["global_step"]
+    assert 2 <= step < 24
+    assert f"terminated after step {step}; --resume goes on" in error
+    resumed = start("broken", "--resume")
+    assert resumed.communicate(timeout=240)[0]
+    assert resumed.returncode == 0
+    one, two = (safetensors.torch.load_file(tmp_path / name / "model.safetensors") for name in ("whole", "broken"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
 
 
 def test_torchrun_starts_two_machines_that_are_one(tmp_path):

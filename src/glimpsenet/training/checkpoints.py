@@ -62,7 +62,7 @@ class KeepBestAndLast(pl.Callback):
         self.saved_at = trainer.global_step
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """On SIGTERM, save; the first process alone: others may be at another step and never come to a barrier."""
+        """On SIGTERM, save; the first process alone, from its own memory."""
         if not isinstance(exception, SIGTERMException) or not trainer.is_global_zero:
             return
         if trainer.global_step != self.saved_at:

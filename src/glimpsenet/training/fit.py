@@ -43,6 +43,7 @@ from glimpsenet.training.checkpoints import KeepBestAndLast, SafeCheckpointIO, b
 from glimpsenet.training.logs import MetricsCSV, TrainingProgress, quiet_libraries
 from glimpsenet.training.objectives import Objective, create_objective
 from glimpsenet.training.statistics import LocalizationStatistics
+from glimpsenet.training.stopping import StopTogether
 from glimpsenet.training.task import GlimpseTask, count_steps
 
 
@@ -183,7 +184,8 @@ def _create_trainer(
 ) -> pl.Trainer:
     training = config.training
     bfloat16 = training.precision == "bfloat16" or (training.precision == "auto" and computes_in_bfloat16(device))
-    callbacks: list[pl.Callback] = [TrainingProgress(total_steps), KeepBestAndLast(out / runs.CHECKPOINTS)]
+    keep = KeepBestAndLast(out / runs.CHECKPOINTS)
+    callbacks: list[pl.Callback] = [TrainingProgress(total_steps), keep, StopTogether()]
     if training.log_localization_statistics:
         callbacks.append(LocalizationStatistics(out / runs.LOCALIZATION, resume_at=done))
     return pl.Trainer(

@@ -140,6 +140,8 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
     # On purpose: no image of the batch is readable, which is counted and told at the end.
     warnings.filterwarnings("ignore", message="`training_step` returned `None`")
+    # What is logged of a validation is computed from all processes' images, and the same on each.
+    warnings.filterwarnings("ignore", message="It is recommended to use `self.log.*sync_dist=True")
     for name in ("pytorch_lightning", "lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
