@@ -50,8 +50,9 @@ class ModelConfig:
     """How features learn where they were seen: [f; s, tx, ty], 2-D positional encoding, or not."""
     clue_with_scale: bool = False
     """Add the window's size to the positional encoding."""
-    fusion: Literal["attention", "mean", "none"] = "attention"
-    """How glimpses are joined: attention over all so far (MGNet), their mean, or not: each answer from its glimpse."""
+    fusion: Literal["attention", "mean", "vote", "none"] = "attention"
+    """How glimpses are joined: attention over all so far (MGNet), their mean, the vote of the windows, each trained by
+    itself, or not: each answer from its glimpse."""
     num_heads: int = 1
     """Heads of the fusion's attention."""
     even_attention: bool = False

@@ -123,7 +123,7 @@ def with_papers_localization(config: Config) -> Config:
     """``config`` with MGNet's localization network, learned by the classification loss through the sampling."""
     return replace(
         config,
-        model=replace(config.model, localization="linear", even_attention=False),
+        model=replace(config.model, fusion="attention", localization="linear", even_attention=False),
         training=replace(config.training, objective="pathwise", random_until=0.0, diversity=0.0),
     )
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from glimpsenet.models.backbone import Backbone, Normalization
 from glimpsenet.models.encoding import SpatialClue
-from glimpsenet.models.fusion import AttentionFusion, MeanFusion, Memory, NoFusion
+from glimpsenet.models.fusion import Fusion, Memory
 from glimpsenet.models.glimpse import GlimpseGenerator, Prepared
 from glimpsenet.models.initialization import kaiming_init
 from glimpsenet.models.policies import Policy
@@ -63,7 +63,7 @@ class GlimpseNet(nn.Module):
         generator: GlimpseGenerator,
         backbone: Backbone,
         clue: SpatialClue,
-        fusion: AttentionFusion | MeanFusion | NoFusion,
+        fusion: Fusion,
         policy: Policy,
         num_classes: int,
         num_glimpses: int = 4,
