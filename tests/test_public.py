@@ -25,7 +25,7 @@ NAMES = {
     "ExitRule": "(threshold, score='confidence')",
     "FixedGlimpses": "(windows, otherwise)",
     "GlimpseNet": "(*, generator, backbone, clue, fusion, policy, num_classes, num_glimpses=4, normalization, "
-    "auxiliary=True)",
+    "auxiliary=True, windows_vote=False)",
     "GlimpseOutput": "(logits, affine, features, auxiliary_logits, state=None)",
     "OracleGlimpses": "(scale_range, boxes)",
     "Policy": "(*args, **kwargs)",
@@ -70,7 +70,7 @@ SETTINGS = {
     ModelConfig: "backbone backbone_weights pretrained num_glimpses image_size glimpse_size scale_range sampling "
     "align_corners spatial_clue clue_with_scale fusion num_heads even_attention batch_norm localization "
     "localization_layer localization_noise token_scales token_subcells max_overlap stop_gradient freeze_backbone "
-    "auxiliary_classifier gradient_factor",
+    "auxiliary_classifier windows_vote gradient_factor",
     TrainingConfig: "epochs max_steps batch_size optimizer learning_rate weight_decay warmup_share auxiliary_weight "
     "auxiliary_decay objective reward objective_weight discount entropy_weight scale_penalty overlap_penalty "
     "large_until gradient_share ppo_passes diversity diversity_until random_until policy_learning_rate gradient_clip "

@@ -50,9 +50,8 @@ class ModelConfig:
     """How features learn where they were seen: [f; s, tx, ty], 2-D positional encoding, or not."""
     clue_with_scale: bool = False
     """Add the window's size to the positional encoding."""
-    fusion: Literal["attention", "mean", "vote", "none"] = "attention"
-    """How glimpses are joined: attention over all so far (MGNet), their mean, the vote of the windows, each trained by
-    itself, or not: each answer from its glimpse."""
+    fusion: Literal["attention", "mean", "none"] = "attention"
+    """How glimpses are joined: attention over all so far (MGNet), their mean, or not: each answer from its glimpse."""
     num_heads: int = 1
     """Heads of the fusion's attention."""
     even_attention: bool = False
@@ -78,6 +77,9 @@ class ModelConfig:
     """Train only the backbone's last stage; the statistics of the frozen part are frozen too."""
     auxiliary_classifier: bool = True
     """A classifier on the bare features of every window, for the auxiliary loss."""
+    windows_vote: bool = False
+    """After training, what the auxiliary classifier reads in each window counts as much as the fusion's answer: for few
+    training images, where the fusion learns scenes by heart."""
     gradient_factor: float = 0.02
     """Gradients into the localization network are multiplied by this."""
 
@@ -108,6 +110,9 @@ class ModelConfig:
             f"token_scales must be in 0..1, one or more, got {self.token_scales}",
         )
         _require(self.token_subcells >= 1, f"token_subcells must be 1 or more, got {self.token_subcells}")
+        _require(
+            self.auxiliary_classifier or not self.windows_vote, "windows_vote takes the auxiliary classifier: set both"
+        )
         _require(0 <= self.max_overlap <= 1, f"max_overlap must be in 0..1, got {self.max_overlap}")
 
 

@@ -86,6 +86,7 @@ def image_folder() -> Config:
             align_corners=False,
             batch_norm="separate",
             even_attention=True,
+            windows_vote=True,
             localization="tokens",
             localization_layer=-2,
             token_scales=(0.2, 0.35),
@@ -123,7 +124,7 @@ def with_papers_localization(config: Config) -> Config:
     """``config`` with MGNet's localization network, learned by the classification loss through the sampling."""
     return replace(
         config,
-        model=replace(config.model, fusion="attention", localization="linear", even_attention=False),
+        model=replace(config.model, localization="linear", even_attention=False, windows_vote=False),
         training=replace(config.training, objective="pathwise", random_until=0.0, diversity=0.0),
     )
 

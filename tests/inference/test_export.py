@@ -101,7 +101,8 @@ def test_onnx_samples_with_gridsample_and_carries_names_and_sizes(tmp_path):
 
 def test_step_by_step_onnx_exits_early_as_the_predictor_does(tmp_path):
     """Also the example of docs/speed.md: nothing but ONNX Runtime and numpy."""
-    run = make_run(tmp_path, localization="tokens", sampling="mipmap", align_corners=False, batch_norm="separate")
+    sampling = {"sampling": "mipmap", "align_corners": False, "batch_norm": "separate"}
+    run = make_run(tmp_path, localization="tokens", windows_vote=True, **sampling)
     files = export(run, tmp_path / "model.onnx", stepwise=True)
     assert [file.name for file in files] == [f"model.step{step}.onnx" for step in (1, 2, 3)]
     images = images_of(12)

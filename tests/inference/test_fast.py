@@ -65,7 +65,14 @@ def test_what_cannot_be_folded_stays():
         assert count_norms(net) > 0
 
 
-@pytest.mark.parametrize("settings", [{"batch_norm": "separate", "sampling": "mipmap"}, {"localization": "tokens"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"batch_norm": "separate", "sampling": "mipmap"},
+        {"localization": "tokens"},
+        {"localization": "tokens", "windows_vote": True},
+    ],
+)
 def test_an_accelerated_model_computes_the_same_and_leaves_the_model_alone(settings):
     torch.manual_seed(0)
     model = create_model("glimpse_cnn", num_classes=5, in_channels=1, image_size=40, glimpse_size=12, **settings)
@@ -77,7 +84,7 @@ def test_an_accelerated_model_computes_the_same_and_leaves_the_model_alone(setti
         expected, output = model(images), fast(images)
     torch.testing.assert_close(output.logits, expected.logits, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(output.affine, expected.affine, atol=1e-4, rtol=1e-4)
-    assert output.auxiliary_logits is None
+    assert (output.auxiliary_logits is not None) == ("windows_vote" in settings)
     assert expected.auxiliary_logits is not None
     assert count_norms(fast) == 0
     assert model.state_dict().keys() == before.keys()

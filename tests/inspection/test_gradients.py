@@ -106,6 +106,14 @@ def test_frozen_and_random_policies_have_gradients_all_the_same():
         assert probe(scene, 2, scene.affine[1:2])[1].abs().max() > 0
 
 
+def test_windows_that_vote_count_in_the_loss(scene):
+    voting = observe(make_model(windows_vote=True).eval(), scene.image, 3)
+    output = whole_model(voting, 2, window := torch.tensor([0.31, 0.2, -0.1]))
+    loss = -output.logits[0, -1].log_softmax(-1)[3]
+    assert probe(voting, 2, window[None])[0].item() == pytest.approx(loss.item(), abs=1e-5)
+    assert probe(scene, 2, window[None])[0].item() != pytest.approx(loss.item(), abs=1e-3)
+
+
 def test_without_label_the_predicted_class_is_taken(scene):
     assert observe(scene.model, scene.image).label == int(observe(scene.model, scene.image).logits[-1].argmax())
 

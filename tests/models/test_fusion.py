@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from glimpsenet.models.fusion import AttentionFusion, MeanFusion, VotingFusion
+from glimpsenet.models.fusion import AttentionFusion, MeanFusion
 
 
 @pytest.mark.parametrize(("width", "heads"), [(515, 1), (64, 4), (12, 3)])
@@ -45,15 +45,6 @@ def test_the_mean_of_all_tokens_so_far():
     for step in range(5):
         fused, memory = MeanFusion()(tokens[:, step], memory)
         torch.testing.assert_close(fused, tokens[:, : step + 1].mean(1))
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_windows_answer_alone_in_training_and_vote_without_the_first_look_afterwards(training):
-    tokens, memory = torch.randn(3, 5, 8), None
-    for step in range(5):
-        fused, memory = VotingFusion().train(training)(tokens[:, step], memory)
-        expected = tokens[:, step] if training or step == 0 else tokens[:, 1 : step + 1].mean(1)
-        torch.testing.assert_close(fused, expected)
 
 
 def test_initialisation_is_kaiming_normal_with_zero_biases():

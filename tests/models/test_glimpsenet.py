@@ -43,6 +43,19 @@ def test_the_loop_is_the_algorithm_of_the_paper():
     torch.testing.assert_close(model(images).logits, torch.stack(expected, 1), atol=1e-4, rtol=0)
 
 
+def test_windows_vote_beside_the_fusion_after_training():
+    plain, voting = small_model(), small_model(windows_vote=True)
+    images = torch.rand(3, 1, 40, 40)
+    torch.testing.assert_close(plain(images).logits, voting(images).logits)  # in training
+    seen, voted = plain.eval()(images), voting.eval()(images)
+    fused, alone = seen.logits.softmax(-1), seen.auxiliary_logits.softmax(-1)
+    torch.testing.assert_close(voted.logits[:, 0], seen.logits[:, 0])
+    third = (fused[:, 2] * alone[:, 0] * alone[:, 1]) ** (1 / 3)  # the geometric mean
+    torch.testing.assert_close(voted.logits[:, 2].exp(), third)
+    with pytest.raises(UserError, match="windows_vote takes the auxiliary classifier"):
+        small_model(windows_vote=True, auxiliary_classifier=False)
+
+
 def test_fewer_glimpses_are_a_prefix():
     model = small_model(sampling="mipmap", batch_norm="separate").eval()
     images = torch.rand(2, 1, 40, 40)

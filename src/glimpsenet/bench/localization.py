@@ -90,7 +90,7 @@ METHODS: dict[str, tuple[Callable[[Config], Config], str]] = {
     "without-warm-up": (lambda c: change(c, random_until=0.0), "best without random windows at first"),
     "without-diversity": (lambda c: change(c, diversity=0.0), "best without random windows later"),
     "without-even-attention": (
-        lambda c: change(c, model={"fusion": "attention", "even_attention": False}),
+        lambda c: change(c, model={"even_attention": False}),
         "best with Kaiming's initial attention",
     ),
     "mean-fusion": (

@@ -27,7 +27,7 @@ CONVOLUTIONS, NORMS = (nn.Conv2d, Conv2dSame), (nn.BatchNorm2d, BatchNormAct2d)
 
 
 def accelerate(model: GlimpseNet, *, compiled: bool = False) -> GlimpseNet:
-    """A copy for inference that computes the same, to rounding: in evaluation mode, without auxiliary logits.
+    """A copy for inference that computes the same, to rounding: in evaluation mode, without unused auxiliary logits.
 
     Args:
         model: is left as it is.
@@ -45,7 +45,8 @@ def accelerate(model: GlimpseNet, *, compiled: bool = False) -> GlimpseNet:
 def fold(model: GlimpseNet) -> GlimpseNet:
     """The part of :func:`accelerate` that is plain PyTorch, which tracing needs."""
     folded = copy.deepcopy(model).eval().requires_grad_(False)
-    folded.auxiliary_classifier = None
+    if not folded.windows_vote:
+        folded.auxiliary_classifier = None
     for net in filter(None, (folded.backbone.net, folded.backbone.first_look_net)):
         fold_batch_norms(net)
     return folded.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

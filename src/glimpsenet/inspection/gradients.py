@@ -174,7 +174,7 @@ def _replay(scene: Scene, step: int, window: Float[Tensor, "candidate 3"]) -> Gl
         affine.append(window if own else scene.affine[index].expand(count, -1))
         pooled.append(seen.pooled if own else scene.features[index].expand(count, -1))
         fused, memory = model.fusion(model.clue(pooled[-1], affine[-1]), memory)
-        logits.append(model.classifier(fused))
+        logits.append(model.answer(fused, pooled))
     features = torch.stack(pooled, 1)
     auxiliary = None if model.auxiliary_classifier is None else model.auxiliary_classifier(features[:, 1:])
     return GlimpseOutput(torch.stack(logits, 1), torch.stack(affine, 1), features, auxiliary)

@@ -14,7 +14,7 @@ from glimpsenet.models.backbone import (
     load_backbone_weights,
 )
 from glimpsenet.models.encoding import AffineClue, NoClue, PositionalClue, SpatialClue
-from glimpsenet.models.fusion import AttentionFusion, Fusion, MeanFusion, NoFusion, VotingFusion
+from glimpsenet.models.fusion import AttentionFusion, MeanFusion, NoFusion
 from glimpsenet.models.glimpse import BilinearGlimpses, GlimpseGenerator, LinearizedGlimpses, MipmapGlimpses
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.models.localization import GaussianPolicy, LocalizationNetwork, SpatiotemporalLocalization
@@ -81,6 +81,7 @@ def build_model(
         num_glimpses=config.num_glimpses,
         normalization=backbone_normalization(net, in_channels),
         auxiliary=config.auxiliary_classifier,
+        windows_vote=config.windows_vote,
     )
 
 
@@ -110,10 +111,10 @@ def _create_policy(config: ModelConfig, net: nn.Module, width: int) -> Policy:
     return GaussianPolicy(network, config.localization_noise) if config.localization_noise else network
 
 
-def _create_fusion(config: ModelConfig, width: int) -> Fusion:
+def _create_fusion(config: ModelConfig, width: int) -> AttentionFusion | MeanFusion | NoFusion:
     if config.fusion == "attention":
         return AttentionFusion(width, config.num_heads, config.even_attention)
-    return {"mean": MeanFusion, "vote": VotingFusion, "none": NoFusion}[config.fusion]()
+    return MeanFusion() if config.fusion == "mean" else NoFusion()
 
 
 def _create_clue(config: ModelConfig, channels: int) -> SpatialClue:

@@ -6,12 +6,8 @@ The report's fusion is self-attention over h_1..h_t of which only the newest pos
 position's query would be thrown away, and keys and values do not change once computed: so each step projects the
 newest token only and remembers its key and value. Same numbers, linear instead of quadratic work per step.
 
-Ours, for few training images, where attention is one more thing to learn by heart:
-
-    o_t = mean(h_1..h_t)                        every glimpse adds its own evidence to the logits
-    o_1 = h_1, o_t = mean(h_2..h_t)             windows vote; in training o_t = h_t, so that each answers for itself
-
-A first look that sees the whole scene learns to know the training images; voting leaves it out once there are windows.
+Ours, for few training images: o_t = mean(h_1..h_t), so that every glimpse adds its own evidence to the logits and no
+attention can learn to ignore windows.
 
 Source: Tan et al. 2021 (one head); Supeene & Wang (one or four); attention as in Vaswani et al. 2017.
 """
@@ -79,19 +75,6 @@ class MeanFusion(nn.Module):
         return total / count, (total, count)
 
 
-class VotingFusion(nn.Module):
-    """o_t = h_t in training, mean(h_2..h_t) afterwards: windows learn to answer alone, then vote."""
-
-    def forward(
-        self, token: Float[Tensor, "batch width"], memory: Memory | None = None
-    ) -> tuple[Float[Tensor, "batch width"], Memory]:
-        """The newest token and (sum, number) of the windows before (None at the first look) -> answer, new memory."""
-        if memory is None:
-            return token, (torch.zeros_like(token), torch.zeros_like(token[:, :1]))
-        total, count = memory[0] + token, memory[1] + 1
-        return token if self.training else total / count, (total, count)
-
-
 class NoFusion(nn.Module):
     """o_t = h_t: every answer comes from its own glimpse. With one glimpse of the whole image, the plain backbone."""
 
@@ -100,6 +83,3 @@ class NoFusion(nn.Module):
     ) -> tuple[Float[Tensor, "batch width"], Memory | None]:
         """The token as it is; nothing is remembered."""
         return token, memory
-
-
-Fusion = AttentionFusion | MeanFusion | VotingFusion | NoFusion

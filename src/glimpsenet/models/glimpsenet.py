@@ -11,6 +11,7 @@ Sources: Recurrent GlimpseNet (Supeene & Wang, Stanford), section 4.1.1; MGNet (
 Network", BMVC 2021, arXiv 2111.02018).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from glimpsenet.models.backbone import Backbone, Normalization
 from glimpsenet.models.encoding import SpatialClue
-from glimpsenet.models.fusion import Fusion, Memory
+from glimpsenet.models.fusion import AttentionFusion, MeanFusion, Memory, NoFusion
 from glimpsenet.models.glimpse import GlimpseGenerator, Prepared
 from glimpsenet.models.initialization import kaiming_init
 from glimpsenet.models.policies import Policy
@@ -55,6 +56,7 @@ class GlimpseNet(nn.Module):
         num_glimpses: T, the first look included.
         normalization: how images are normalised for this backbone: ``model.normalization(images)``.
         auxiliary: whether there is an auxiliary classifier on the bare features of the windows.
+        windows_vote: whether that takes part in the answers, see :meth:`answer`.
     """
 
     def __init__(
@@ -63,12 +65,13 @@ class GlimpseNet(nn.Module):
         generator: GlimpseGenerator,
         backbone: Backbone,
         clue: SpatialClue,
-        fusion: Fusion,
+        fusion: AttentionFusion | MeanFusion | NoFusion,
         policy: Policy,
         num_classes: int,
         num_glimpses: int = 4,
         normalization: Normalization,
         auxiliary: bool = True,
+        windows_vote: bool = False,
     ):
         super().__init__()
         self.generator = generator
@@ -79,6 +82,7 @@ class GlimpseNet(nn.Module):
         self.classifier: nn.Linear = nn.Linear(clue.width, num_classes)
         self.auxiliary_classifier: nn.Linear | None = nn.Linear(backbone.channels, num_classes) if auxiliary else None
         self.normalization = normalization
+        self.windows_vote = windows_vote
         self.num_classes = num_classes
         self.num_glimpses = num_glimpses
         for classifier in filter(None, [self.classifier, self.auxiliary_classifier]):
@@ -146,7 +150,22 @@ class GlimpseNet(nn.Module):
         token = self.clue(features.pooled, affine)
         fused, memory = self.fusion(token, memory)
         state.append(affine, features, fused)
-        return self.classifier(fused), memory
+        return self.answer(fused, [seen.pooled for seen in state.features]), memory
+
+    def answer(
+        self, fused: Float[Tensor, "batch width"], pooled: Sequence[Float[Tensor, "batch channel"]]
+    ) -> Float[Tensor, "batch class_"]:
+        """Logits from the newest o_t; f_1..f_t count where windows vote, once training is over.
+
+        They are the mean, then, of the classifier's log-probabilities and of those that the auxiliary classifier reads
+        in each window by itself.
+        """
+        logits = self.classifier(fused)
+        if not self.windows_vote or self.training or len(pooled) == 1:
+            return logits
+        assert self.auxiliary_classifier is not None
+        alone = self.auxiliary_classifier(torch.stack(list(pooled[1:]), 1))
+        return torch.cat([logits[:, None], alone], 1).log_softmax(-1).mean(1)
 
     def glimpses(
         self, images: Float[Tensor, "batch channel size size"], affine: Float[Tensor, "batch step 3"]
