@@ -245,7 +245,6 @@ FIGURES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "learning": ("speed-learning.json", learning),
     "scaling": ("speed-scaling.json", scaling),
     "early-exit": ("speed-early-exit.json", early_exit),
-    "early-exit-compiled": ("speed-early-exit-compiled.json", early_exit),
     "pipeline": ("speed-pipeline.json", pipeline),
     "localization-digits": ("localization-digits.json", localization),
     "localization-digits-far": ("localization-digits-far.json", localization),

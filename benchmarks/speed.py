@@ -107,10 +107,8 @@ def early_exit(out: Path, smoke: bool) -> None:
     for run_folder, pixels in zip(plain, PLAIN_SIZES, strict=True):
         sizes = [*PLAIN.split(), *PLAIN_SCHEDULE.split(), "--glimpse-size", pixels]
         glimpsenet("train", "digits", *sizes, *settings, "--out", run_folder)
-    common = ["bench", "early-exit", folder / "digits", "--plain", *plain, *size.split(), "--device", "cpu"]
-    glimpsenet(*common, "--out", out / "speed-early-exit.json")
-    if not smoke:
-        glimpsenet(*common, "--compiled", "--out", out / "speed-early-exit-compiled.json")
+    measured = [folder / "digits", "--plain", *plain, *size.split(), "--device", "cpu"]
+    glimpsenet("bench", "early-exit", *measured, "--out", out / "speed-early-exit.json")
 
 
 def pipeline(out: Path, smoke: bool) -> None:

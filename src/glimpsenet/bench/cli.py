@@ -216,7 +216,6 @@ def early_exit(
     batch_sizes: tuple[int, ...] = (1, 8, 32),
     scenes: int = 10_000,
     blocks: int = 10,
-    compiled: bool = False,
     device: str = "auto",
     out: Path = Path("early-exit.json"),
 ) -> None:
@@ -230,7 +229,6 @@ def early_exit(
         batch_sizes: images at a time.
         scenes: digit scenes to test on; of other data it is half of the validation images.
         blocks: parts of the test images; each is one repetition.
-        compiled: run everything through torch.compile.
         device: auto, cpu, cuda, cuda:1, mps.
         out: JSON file to write, and a picture beside it.
     """
@@ -251,7 +249,6 @@ def early_exit(
         batch_sizes=batch_sizes,
         scenes=scenes,
         blocks=blocks,
-        compiled=compiled,
         tell=_tell,
     )
     print_early_exit(run, result)

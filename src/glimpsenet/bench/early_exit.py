@@ -79,7 +79,6 @@ def bench_early_exit(
     batch_sizes: Sequence[int],
     scenes: int = 10_000,
     blocks: int = 10,
-    compiled: bool = False,
     tell: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Measure early exit of one run.
@@ -92,13 +91,12 @@ def bench_early_exit(
         batch_sizes: to time.
         scenes: digit scenes to test on; of other data it is half of the validation images.
         blocks: parts of the test images, each of them one repetition.
-        compiled: compile all candidates.
         tell: called with what is finished.
 
     Returns:
         ``calibration`` (what was expected) and ``candidates``, each with rows of times under ``times``.
     """
-    model = accelerate(run.model, compiled=compiled)
+    model = accelerate(run.model)
     calibration, (images, labels) = _halves(run, scenes)
     curve = exit_curve(*full_passes(run.model, calibration), score)
     rule = curve.for_accuracy(float(curve.accuracy[-1]) - within)
@@ -107,7 +105,7 @@ def bench_early_exit(
     candidates = [
         Candidate(name, rule, Predictor(model, rule), images, labels, operations) for name, rule in rules.items()
     ]
-    candidates += [_plain(other, scenes, compiled) for other in plain]
+    candidates += [_plain(other, scenes) for other in plain]
     judged = {candidate.name: {**candidate.judge(), "times": []} for candidate in candidates}
     tell(f"{run.folder}: accuracy on {len(labels)} images")
     for batch in batch_sizes:
@@ -139,10 +137,10 @@ def _along(curve: ExitCurve) -> dict[str, ExitRule]:
     return {f"{looks:.2f} looks": curve.for_cost(looks) for looks in wanted}
 
 
-def _plain(run: Run, scenes: int, compiled: bool) -> Candidate:
+def _plain(run: Run, scenes: int) -> Candidate:
     if run.model.num_glimpses != 1:
         raise UserError(f"{run.folder} is no plain backbone: it takes {run.model.num_glimpses} glimpses, not one")
-    model, config = accelerate(run.model, compiled=compiled), run.config.model
+    model, config = accelerate(run.model), run.config.model
     operations = count_operations(run.model, config.image_size, run.channels)
     name = f"plain {config.backbone}, {config.glimpse_size} px"
     return Candidate(name, NEVER, Predictor(model), *_halves(run, scenes)[1], operations)
