@@ -16,7 +16,7 @@ import tyro
 
 from glimpsenet.bench.cli import bench_app
 from glimpsenet.config import Config, DigitsConfig, check_seed
-from glimpsenet.errors import SettingError, UserError, printable
+from glimpsenet.errors import SettingError, UserError, needs_extra, printable
 from glimpsenet.inspection.cli import inspect_app
 from glimpsenet.recipes import RECIPES
 from glimpsenet.tables import print_table
@@ -386,11 +386,9 @@ def demo(
         port: to listen at; 0 takes any that is free.
         device: auto, cpu, cuda, cuda:1, mps.
     """
-    try:
+    with needs_extra("the demo", "demo"):
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"the demo needs {error.name}: pip install 'glimpsenet[demo]'") from error
     from glimpsenet.demo.examples import choose_examples
     from glimpsenet.demo.exhibit import SHIPPED, open_exhibits
     from glimpsenet.demo.server import build_app, is_loopback, serve

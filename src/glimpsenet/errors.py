@@ -1,5 +1,8 @@
 """The kinds of error a person is meant to read, and what makes text readable."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 def printable(text: str) -> str:
     """``text`` on one line, fit for a terminal: line breaks, escape sequences, bytes that are no UTF-8 are spelt out.
@@ -24,3 +27,18 @@ class UserError(Exception):
 
 class SettingError(UserError):
     """A setting that cannot be: wrong usage, which the command line tells apart by exiting with 2."""
+
+
+@contextmanager
+def needs_extra(what: str, extra: str) -> Iterator[None]:
+    """Around imports of libraries that come with an extra.
+
+    Raises:
+        UserError: with the way to install them, or, where they are, with what they fail to load.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UserError(f"{what} needs {error.name}: pip install 'glimpsenet[{extra}]'") from error
+    except ImportError as error:
+        raise UserError(f"{what} needs what this system lacks: {first_line(error)}") from error

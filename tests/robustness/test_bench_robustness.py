@@ -1,6 +1,7 @@
 """The command, from runs to table, JSON and picture; and checks for masked gradients that can fail."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 from glimpsenet.bench.cli import print_robustness
 from glimpsenet.cli import main
 from glimpsenet.config import Config, DigitsConfig, ModelConfig
+from glimpsenet.errors import UserError
 from glimpsenet.models.build import build_model
 from glimpsenet.robustness.bench import ATTACKS, Protocol, Subject, _check_masking, bench_robustness
 from glimpsenet.runs import Description, load_run, save_weights, write_description
@@ -128,3 +130,24 @@ def test_what_cannot_be_tried_is_wrong_usage(runs, flags, told, capsys):
     assert caught.value.code == 2
     assert told in capsys.readouterr().err
     assert set(ATTACKS) >= {"pgd", "square"}
+
+
+class BrokenLibrary:
+    """A finder of a library that is installed and does not load, for want of one of the system's."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "imagecorruptions":
+            raise ImportError("libxcb.so.1: cannot open shared object file")
+
+
+def test_libraries_that_are_wanted_are_missed_before_anything_is_attacked(runs, monkeypatch):
+    run, told = load_run(runs[0]), []
+    monkeypatch.delitem(sys.modules, "imagecorruptions", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [BrokenLibrary, *sys.meta_path])
+    with pytest.raises(UserError, match=r"^corrupting images needs what this system lacks: libxcb\.so\.1: cannot open"):
+        bench_robustness(run, protocol=Protocol(attacks=("mgnet",)), tell=told.append)
+    monkeypatch.setitem(sys.modules, "pyautoattack", None)
+    with pytest.raises(UserError, match=r"^AutoAttack needs pyautoattack: pip install 'glimpsenet\[robustness\]'$"):
+        bench_robustness(run, protocol=Protocol(attacks=("mgnet", "square")), tell=told.append)
+    assert not told

@@ -28,7 +28,7 @@ from glimpsenet.data.folder import PhotoDataset, open_folder
 from glimpsenet.data.images import EXTENSIONS, UnreadableImageError, decode_image
 from glimpsenet.data.sample import Index, Sample, Splits
 from glimpsenet.data.transforms import augmentation_of, evaluation_transform, training_transform
-from glimpsenet.errors import UserError, first_line
+from glimpsenet.errors import UserError, first_line, needs_extra
 from glimpsenet.files import write_json
 
 CLASSES, SIZES = "classes.txt", "sizes.json"
@@ -45,10 +45,8 @@ def read_shard(file: Path) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: if it cannot be read, or webdataset is not installed.
     """
-    try:
+    with needs_extra("reading shards", "shards"):
         from webdataset.tariterators import group_by_keys, tar_file_expander
-    except ImportError as error:
-        raise UserError(f"shards are an extra: pip install 'glimpsenet[shards]' ({error})") from error
     try:
         # Opened here: the library would expand braces in a name, and run one that says so ("pipe:...").
         with open(file, "rb") as stream:
@@ -178,10 +176,8 @@ def write_shards(source: Path, out: Path, size: int, seed: int = 0) -> int:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not an empty folder; choose another")
-    try:
+    with needs_extra("writing shards", "shards"):
         from webdataset.writer import TarWriter
-    except ImportError as error:
-        raise UserError(f"shards are an extra: pip install 'glimpsenet[shards]' ({error})") from error
     splits = open_folder(FolderConfig(data=source), 1, seed)
     if bad := [name for name in splits.classes if not name.isprintable()]:
         raise UserError(f"class {bad[0]!r} cannot be a line of {CLASSES}; rename its folder")

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 import glimpsenet
-from glimpsenet.errors import UserError
+from glimpsenet.errors import UserError, needs_extra
 from glimpsenet.files import write_aside
 from glimpsenet.inference.fast import fold
 from glimpsenet.models.backbone import Features
@@ -205,11 +205,9 @@ def run_pt2(file: Path, inputs: Tensors) -> Tensors:
 
 
 def _write_onnx(program: Any, file: Path, inputs: list[str], outputs: list[str], metadata: dict[str, Any]) -> None:
-    try:
+    with needs_extra("ONNX (--format pt2 does not)", "export"):
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"ONNX needs {error.name}: pip install 'glimpsenet[export]', or pass --format pt2") from error
     exported = torch.onnx.export(program, input_names=inputs, output_names=outputs, verbose=False)
     assert exported is not None
     exported.model.metadata_props.update({key: json.dumps(value) for key, value in metadata.items()})

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from glimpsenet.errors import UserError
+from glimpsenet.errors import needs_extra
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.models.localization import Localization
 from glimpsenet.models.policies import StochasticPolicy
@@ -187,6 +187,17 @@ def white_box_parts(num_classes: int) -> list[AutoAttackPart]:
     return ["apgd-ce", "apgd-t", "fab-t"] if num_classes > 3 else ["apgd-ce", "fab"]
 
 
+def import_auto_attack() -> Any:
+    """AutoAttack's class.
+
+    Raises:
+        UserError: if it is not installed, or does not load.
+    """
+    with needs_extra("AutoAttack", "robustness"):
+        from pyautoattack import AutoAttack
+    return AutoAttack
+
+
 def auto_attack(
     answers: Answers,
     images: Tensor,
@@ -215,11 +226,9 @@ def auto_attack(
     Raises:
         UserError: if pyautoattack is not installed.
     """
-    try:
-        from pyautoattack import AutoAttack
-    except ImportError as error:
-        raise UserError(f"AutoAttack is an extra: pip install 'glimpsenet[robustness]' ({error})") from error
-    attack: Any = AutoAttack(answers, attacks=list(parts), device=images.device, eps=eps, seed=seed, version="custom")
+    attack: Any = import_auto_attack()(
+        answers, attacks=list(parts), device=images.device, eps=eps, seed=seed, version="custom"
+    )
     targets = min(targets, answers.model.num_classes - 1)
     attack.apgd.n_restarts = attack.fab.n_restarts = 1
     attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = targets

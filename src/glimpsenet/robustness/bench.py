@@ -34,11 +34,12 @@ from glimpsenet.robustness.attacks import (
     Answers,
     answer_loss,
     auto_attack,
+    import_auto_attack,
     pgd,
     score_loss,
     white_box_parts,
 )
-from glimpsenet.robustness.corruptions import SEVERITIES, corrupt
+from glimpsenet.robustness.corruptions import SEVERITIES, corrupt, import_corruptions
 from glimpsenet.robustness.intervals import accuracy_with_interval, paired_difference
 from glimpsenet.runs import Run
 
@@ -138,9 +139,10 @@ def bench_robustness(
         tell: is told what was measured.
 
     Raises:
-        UserError: if models and data do not fit together.
+        UserError: if models and data do not fit together, or the extra ``robustness`` is needed and not there.
     """
     protocol = protocol or Protocol()
+    _check_possible(protocol, imagenet_c)
     config = run.config if data is None else run.config.with_data(data)
     splits = open_data(config, run.classes, run.channels)
     device = run.model.classifier.weight.device
@@ -161,8 +163,7 @@ def bench_robustness(
                     _attack(subject, attack, count, chosen, protocol)
                     tell(_line(subject, attack, count))
     transferred = _transfers(subjects, chosen, protocol)
-    conditions = [(name, severity) for name in protocol.corruptions for severity in protocol.severities]
-    for name, severity in conditions:
+    for name, severity in _conditions(protocol):
         for subject in subjects:
             batches = (
                 _made(chosen, name, severity, protocol)
@@ -189,6 +190,22 @@ def bench_robustness(
         "differences": [_difference(subjects[0], other) for other in subjects[1:]],
         "masking": _check_masking(subjects, transferred),
     }
+
+
+def _check_possible(protocol: Protocol, imagenet_c: Path | None) -> None:
+    """Before the first hour, not after it."""
+    if not {"autoattack", "square"}.isdisjoint(protocol.attacks):
+        import_auto_attack()
+    if imagenet_c is None and protocol.corruptions:
+        import_corruptions()
+    for name, severity in _conditions(protocol):
+        folder = None if imagenet_c is None else imagenet_c / name / str(severity)
+        if folder is not None and not folder.is_dir():
+            raise UserError(f"no folder {folder}; --imagenet-c wants CORRUPTION/SEVERITY/CLASS")
+
+
+def _conditions(protocol: Protocol) -> list[tuple[str, int]]:
+    return [(name, severity) for name in protocol.corruptions for severity in protocol.severities]
 
 
 def _applies(attack: Attack, subject: Subject, count: int) -> bool:
@@ -279,8 +296,6 @@ def _ready(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Images of a folder CORRUPTION/SEVERITY/CLASS, as the run's validation images are treated."""
     folder = root / name / str(severity)
-    if not folder.is_dir():
-        raise UserError(f"no folder {folder}; --imagenet-c wants CORRUPTION/SEVERITY/CLASS")
     files = find_images(folder)
     places = {each: place for place, each in enumerate(run.classes)}
     if strange := sorted({file.relative_to(folder).parts[0] for file in files} - places.keys()):

@@ -9,13 +9,14 @@ image becomes follows from the seed, its place, the corruption and the severity 
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from glimpsenet.errors import UserError
+from glimpsenet.errors import UserError, needs_extra
 
 SEVERITIES = (1, 2, 3, 4, 5)
 SMALLEST = 32
@@ -23,6 +24,17 @@ SMALLEST = 32
 
 TAKE_A_SEED = ("glass_blur", "impulse_noise")
 """Those that draw from a generator of their own."""
+
+
+def import_corruptions() -> Any:
+    """The library of the transformations.
+
+    Raises:
+        UserError: if it is not installed, or does not load.
+    """
+    with needs_extra("corrupting images", "robustness"):
+        import imagecorruptions
+    return imagecorruptions
 
 
 def corrupt(
@@ -40,10 +52,7 @@ def corrupt(
     Raises:
         UserError: for images that are too small, or if the library is not installed.
     """
-    try:
-        import imagecorruptions
-    except ImportError as error:
-        raise UserError(f"corruptions are an extra: pip install 'glimpsenet[robustness]' ({error})") from error
+    library = import_corruptions()
     if images.shape[-1] < SMALLEST:
         raise UserError(f"corruptions need images of {SMALLEST} pixels or more a side; these have {images.shape[-1]}")
     made = []
@@ -52,7 +61,7 @@ def corrupt(
         pixels = image.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
         extra = {"seed": number} if corruption in TAKE_A_SEED else {}
         with _numpy_seed(number):
-            after = imagecorruptions.corrupt(pixels, severity=severity, corruption_name=corruption, **extra)
+            after = library.corrupt(pixels, severity=severity, corruption_name=corruption, **extra)
         made.append(torch.from_numpy(np.array(after)).permute(2, 0, 1).float() / 255)
     return _in_channels(torch.stack(made), images.shape[1]).to(images.device)
 
