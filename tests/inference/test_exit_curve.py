@@ -43,6 +43,24 @@ def test_the_laxest_rule_that_is_good_enough_from_there_on(curve):
         curve.for_accuracy(0.9)  # 0.6 alone is better, by luck: stricter ones are not
 
 
+def test_a_rule_for_what_accuracy_may_fall_by_reckons_with_chance():
+    # 400 images that are sure at once, of which 4 would have been put right by the second look; and 400 that are not.
+    first = torch.tensor([[logit(0.9)] * 400, [logit(0.6)] * 400]).flatten(0, 1)
+    second = torch.tensor([logit(0.95)]).expand(800, -1)
+    labels = torch.ones(800, dtype=torch.long)
+    first[:4] = -first[:4]  # as sure, and wrong
+    curve = exit_curve(torch.stack([first, second], 1), labels)
+    lost = 4 / 800
+    assert float(curve.accuracy[0]) == pytest.approx(1 - lost)
+    assert float(curve.fall[0]) == pytest.approx(lost + 1.645 * (lost * (1 - lost) / 800) ** 0.5, rel=1e-4)
+    assert curve.for_accuracy(1 - lost).threshold == 0
+    assert curve.for_fall(lost).threshold == pytest.approx(0.9)  # on images like these it may be more
+    assert curve.for_fall(0.01).threshold == 0
+    assert curve.for_fall(0).threshold == pytest.approx(0.9)
+    with pytest.raises(UserError, match="allow 0 or more"):
+        curve.for_fall(-0.1)
+
+
 def test_one_look_has_nothing_to_stop():
     curve = exit_curve(torch.zeros(3, 1, 2), torch.zeros(3, dtype=torch.long))
     assert curve.exits.tolist() == [[1.0], [1.0]]

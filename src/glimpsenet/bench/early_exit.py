@@ -86,7 +86,7 @@ def bench_early_exit(
     Args:
         run: with several glimpses.
         plain: runs with one, to compare with.
-        within: how far below all looks accuracy may fall on the calibration half, 0..1.
+        within: how far below all looks accuracy may fall, 0..1: see :meth:`ExitCurve.for_fall`.
         score: what thresholds are compared with.
         batch_sizes: to time.
         scenes: digit scenes to test on; of other data it is half of the validation images.
@@ -99,7 +99,7 @@ def bench_early_exit(
     model = accelerate(run.model)
     calibration, (images, labels) = _halves(run, scenes)
     curve = exit_curve(*full_passes(run.model, calibration), score)
-    rule = curve.for_accuracy(float(curve.accuracy[-1]) - within)
+    rule = curve.for_fall(within)
     rules = {ALL_LOOKS: NEVER, CALIBRATED: rule} | _along(curve)
     operations = count_operations(run.model, run.config.model.image_size, run.channels)
     candidates = [

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from glimpsenet.data.sample import Batch
@@ -20,6 +20,8 @@ from glimpsenet.models.glimpsenet import GlimpseNet
 
 POINTS = 400
 """Thresholds tried: at equal shares of the scores that occurred."""
+QUANTILE = 1.645
+"""Of the normal distribution: one case in twenty lies above."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class ExitCurve:
     thresholds: Float[Tensor, "n"]
     accuracy: Float[Tensor, "n"]
     """0..1."""
+    fall: Float[Tensor, "n"]
+    """Accuracy of all looks less this accuracy, at worst: the upper end of a one-sided 95% interval over images."""
     exits: Float[Tensor, "n step"]
     """Share of the images that stop after each step."""
 
@@ -51,16 +55,34 @@ class ExitCurve:
         return ExitRule(float(self.thresholds[affordable[-1, 0]]), self.score)
 
     def for_accuracy(self, wanted: float) -> ExitRule:
-        """The laxest rule such that it, and every stricter one, has an accuracy of at least ``wanted`` (0..1).
+        """The laxest rule such that it, and every stricter one, had an accuracy of at least ``wanted`` (0..1).
 
         Raises:
             UserError: if not even all looks have.
         """
-        worse = (self.accuracy < wanted).nonzero()
-        first = int(worse[-1, 0]) + 1 if len(worse) else 0
-        if first == len(self.thresholds):
+        rule = self._laxest(self.accuracy >= wanted)
+        if rule is None:
             raise UserError(f"no exit threshold has accuracy {wanted:g}: all looks have {float(self.accuracy[-1]):g}")
-        return ExitRule(float(self.thresholds[first]), self.score)
+        return rule
+
+    def for_fall(self, allowed: float) -> ExitRule:
+        """The laxest rule such that it, and every stricter one, falls by at most ``allowed`` (0..1) in 19 of 20 cases.
+
+        "By at most" is meant of images like these, not only of these: few images make it strict.
+
+        Raises:
+            UserError: if ``allowed`` is negative.
+        """
+        rule = self._laxest(self.fall <= allowed)  # the strictest, all looks, does not fall
+        if rule is None:
+            raise UserError(f"accuracy cannot be kept from falling by {allowed:g}; allow 0 or more")
+        return rule
+
+    def _laxest(self, enough: Bool[Tensor, "n"]) -> ExitRule | None:
+        """From which threshold on all are enough; None if the strictest is not."""
+        failing = (~enough).nonzero()
+        first = int(failing[-1, 0]) + 1 if len(failing) else 0
+        return None if first == len(enough) else ExitRule(float(self.thresholds[first]), self.score)
 
 
 def exit_curve(
@@ -78,14 +100,17 @@ def exit_curve(
     order = scores[:, :-1].flatten().sort().values
     tried = order[torch.linspace(0, len(order) - 1, POINTS).long()] if steps > 1 else order
     thresholds = torch.cat([torch.zeros(1), tried, torch.ones(1)]).unique()
-    accuracy, exits = [], []
+    accuracy, fall, exits = [], [], []
     for threshold in thresholds:
         stops = scores > threshold
         stops[:, -1] = True
         exit_step = stops.int().argmax(1)
-        accuracy.append(right.gather(1, exit_step[:, None]).float().mean())
+        kept = right.gather(1, exit_step[:, None])[:, 0].double()
+        lost = right[:, -1].double() - kept  # paired: most images say nothing
+        accuracy.append(kept.mean())
+        fall.append(lost.mean() + QUANTILE * lost.std(correction=0) / images**0.5)
         exits.append(torch.bincount(exit_step, minlength=steps) / images)
-    return ExitCurve(score, thresholds, torch.stack(accuracy), torch.stack(exits))
+    return ExitCurve(score, thresholds, torch.stack(accuracy).float(), torch.stack(fall).float(), torch.stack(exits))
 
 
 @torch.inference_mode()
