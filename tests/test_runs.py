@@ -136,3 +136,8 @@ def test_a_full_disk_leaves_the_old_weights(tmp_path, monkeypatch):
     with pytest.raises((UserError, OSError), match="No space left"):
         save_weights(DESCRIPTION.build(), tmp_path)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_whoever_may_read_the_configuration_may_read_the_weights(tmp_path):
+    make_run(tmp_path)
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "config.json").stat().st_mode

@@ -16,9 +16,12 @@ def write_aside(file: Path) -> Iterator[Path]:
     """
     aside = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
+        aside.touch()
+        mode = aside.stat().st_mode
         yield aside
         with open(aside, "rb+") as stream:
             os.fsync(stream.fileno())
+        aside.chmod(mode)  # safetensors writes files that only their owner may read
         os.replace(aside, file)
     finally:
         aside.unlink(missing_ok=True)
