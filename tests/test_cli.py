@@ -220,7 +220,9 @@ def test_training_tells_its_accuracy_and_where_the_run_is(out, tmp_path):
     assert "6 validation images" in told
     line = next(line for line in told.splitlines() if "learned: accuracy" in line)
     assert line.split()[2:] == [f"{value:.3f}" for value in summary["metrics"]["accuracy"]]
-    assert f"3 steps; the run is in {tmp_path / 'run'}" in " ".join(told.split())
+    assert f"best on validation, at step {summary['best_step']} of 3" in told
+    assert 1 <= summary["best_step"] <= 3
+    assert f"the run is in {tmp_path / 'run'}" in " ".join(told.split())
 
 
 def test_a_run_is_not_overwritten_but_resumed(refused, out, digits):

@@ -35,7 +35,7 @@ NAMES = {
     "Summary": "(parts, cost, image_size)",
     "UserError": "(*args)",
     "accelerate": "(model, *, compiled=False)",
-    "create_model": "(backbone='resnet18', *, num_classes, in_channels=3, **settings)",
+    "create_model": "(backbone='resnet18', *, num_classes, in_channels=3, like=None, **settings)",
     "fit": "(config, out, *, objective=None, resume=False, device='auto', devices=1, num_nodes=1)",
     "list_recipes": "(filter='')",
     "load": "(folder, device='cpu')",

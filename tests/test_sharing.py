@@ -149,6 +149,17 @@ def test_the_card_names_the_recipe_whose_model_it_is(run):
     assert "model of the recipe" not in run.generate_model_card().text
 
 
+def test_the_card_tells_what_the_backbone_started_from():
+    def started(**settings: object) -> str:
+        config = glimpsenet.recipe("image-folder")
+        config = replace(config, model=replace(config.model, **settings))
+        return str(sharing.make_card("ada/birds", config, ["0"], 3, {}, 1))
+
+    assert "| backbone started from | timm's pretrained weights |" in started()
+    assert "| backbone started from | `mine.safetensors` |" in started(backbone_weights=Path("w/mine.safetensors"))
+    assert "backbone started from" not in started(pretrained=False)
+
+
 def test_ones_own_card_goes_before_a_new_one(run, tmp_path):
     (run.folder / "README.md").write_text("mine\n")
     run.save_pretrained(tmp_path / "shared")

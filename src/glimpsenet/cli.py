@@ -72,10 +72,12 @@ def train(recipe: Recipe) -> None:
         num_nodes=recipe.num_nodes,
     )
     if summary:
+        # While training, validation computes as training does, in bfloat16 where the device has it.
+        _say(f"best on validation, at step {summary['best_step']} of {summary['steps']}; measured in float32:")
         _print_evaluations({"learned": summary["metrics"]}, None)
         if summary["skipped_images"]:
             _say(f"skipped {len(summary['skipped_images'])} unreadable images, named in summary.json")
-        _say(f"{summary['steps']} steps; the run is in {recipe.out}")
+        _say(f"the run is in {recipe.out}")
 
 
 @app.command

@@ -41,7 +41,7 @@ class ModelConfig:
     glimpse_size: int = 96
     """Side of a glimpse in pixels."""
     scale_range: tuple[float, float] = (0.2, 0.5)
-    """Smallest and largest scale s of a window, its side as a share of the image's; 1 is the whole image."""
+    """Smallest and largest scale s of a window, its side as a share of the image's side; 1 is the whole image."""
     sampling: Literal["bilinear", "mipmap", "linearized"] = "bilinear"
     """How windows are resampled; mipmap is anti-aliased, linearized is bilinear with a gradient that looks further."""
     align_corners: bool = True

@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from glimpsenet.config import Config, DigitsConfig, FolderConfig
+from glimpsenet.config import Config, DigitsConfig, FolderConfig, ModelConfig
 from glimpsenet.errors import UserError, first_line, printable
 from glimpsenet.recipes import RECIPES
 
@@ -162,7 +162,7 @@ def make_card(
         "glimpses": f"{model.num_glimpses} of {model.glimpse_size} x {model.glimpse_size} px; the first sees it all",
         "who looks": looks if model.num_glimpses > 1 else None,
         "model of the recipe": recipe and f"`{recipe}`",
-        "backbone started from": "timm's pretrained weights" if model.pretrained else None,
+        "backbone started from": _start(model),
         "trained on": dataset,
         "learns to look by": f"`{config.training.objective}`",
         "steps": summary.get("steps"),
@@ -221,6 +221,12 @@ started from; who publishes them says it here.
   Recurrent Downsampled Attention*, BMVC 2021, [arXiv 2111.02018](https://arxiv.org/abs/2111.02018).
 """
     )
+
+
+def _start(model: ModelConfig) -> str | None:
+    if model.backbone_weights is not None:
+        return f"`{printable(model.backbone_weights.name)}`"
+    return "timm's pretrained weights" if model.pretrained else None
 
 
 def _eval_results(dataset: str, accuracy: list[float]) -> list[EvalResult]:

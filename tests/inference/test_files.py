@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from glimpsenet.cli import main
 from glimpsenet.config import Config, FolderConfig, ModelConfig
-from glimpsenet.inference import ExitRule, predict
+from glimpsenet.data.transforms import FitSquare
+from glimpsenet.inference import ExitRule, Predictor, accelerate, predict
 from glimpsenet.models.build import build_model
 from glimpsenet.runs import Description, load_run, save_weights, write_description
 
@@ -58,6 +60,18 @@ def test_images_stop_where_their_answer_is_sure(run, photos):
         assert looks == next((t for t in (1, 2) if whole.probabilities[t - 1].max() > threshold), 3)
         for name in ("affine", "probabilities", "boxes", "glimpses"):
             torch.testing.assert_close(getattr(early, name), getattr(whole, name)[:looks], atol=1e-3, rtol=1e-4)
+
+
+def test_one_file_and_an_image_in_memory_are_told_the_same(run, photos):
+    loaded, file = load_run(run), photos / "3.png"
+    (seen,) = predict(loaded, str(file))
+    (again,) = predict(loaded, [file])
+    assert seen.file == again.file == file
+    torch.testing.assert_close(seen.probabilities, again.probabilities)
+    # As docs/own-images.md says.
+    square = FitSquare(loaded.config.model.image_size)(pil_to_tensor(Image.open(file).convert("RGB")))
+    output = Predictor(accelerate(loaded.model))(square[None])
+    torch.testing.assert_close(output.logits[0].softmax(-1), seen.probabilities[-1], atol=1e-5, rtol=1e-4)
 
 
 def test_the_command_tells_only_what_was_looked_at(run, photos, capfd, tmp_path):

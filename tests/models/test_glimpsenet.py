@@ -3,9 +3,12 @@
 import pytest
 import torch
 
+import glimpsenet
 from glimpsenet import create_model
 from glimpsenet.errors import UserError
+from glimpsenet.models.glimpse import MipmapGlimpses
 from glimpsenet.models.policies import FixedGlimpses, RandomGlimpses
+from glimpsenet.models.token_policy import TokenPolicy
 
 
 def small_model(**settings):
@@ -41,6 +44,16 @@ def test_the_loop_is_the_algorithm_of_the_paper():
         s = 0.2 + 0.3 * z[:, :1]
         affine = torch.cat([s, (2 * z[:, 1:] - 1) * (1 - s)], 1)
     torch.testing.assert_close(model(images).logits, torch.stack(expected, 1), atol=1e-4, rtol=0)
+
+
+def test_a_model_like_another_has_its_settings_but_for_those_named():
+    like = glimpsenet.recipe("digits").model
+    model = create_model("glimpse_cnn", num_classes=3, like=like, num_glimpses=2)
+    assert isinstance(model.policy, TokenPolicy)
+    assert isinstance(model.generator, MipmapGlimpses)
+    assert (model.generator.glimpse_size, model.num_glimpses) == (like.glimpse_size, 2)
+    with pytest.raises(UserError, match="did you mean"):
+        create_model("glimpse_cnn", num_classes=3, like=like, glimpse_sise=20)
 
 
 def test_windows_vote_beside_the_fusion_after_training():

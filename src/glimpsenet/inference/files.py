@@ -56,21 +56,22 @@ class Unreadable:
 
 def predict(
     run: Run,
-    files: Sequence[Path],
+    files: str | Path | Sequence[str | Path],
     *,
     batch_size: int = 32,
     policy: Policy | None = None,
     rule: ExitRule = NEVER,
 ) -> Iterator[Prediction | Unreadable]:
-    """Classify image files, in order, on the run's device.
+    """Classify image files, in order, on the run's device; an ``Unreadable`` stands for one that cannot be read.
 
     Args:
         run: from :func:`~glimpsenet.runs.load_run`.
-        files: image files of any size and mode.
+        files: image files of any size and mode; or one of them.
         batch_size: images at a time.
         policy: looks in place of the model's own.
         rule: stop looking at an image when its answer is sure enough; it has as many steps as were taken.
     """
+    files = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
     size = run.config.model.image_size
     augmentation = run.config.data.augmentation if isinstance(run.config.data, FolderConfig) else "none"
     dataset = PhotoDataset(files, [0] * len(files), evaluation_transform(size, augmentation), channels=run.channels)

@@ -22,13 +22,22 @@ from glimpsenet.models.policies import Policy
 from glimpsenet.models.token_policy import TokenPolicy
 
 
-def create_model(backbone: str = "resnet18", *, num_classes: int, in_channels: int = 3, **settings: Any) -> GlimpseNet:
-    """A new recurrent glimpse classifier.
+def create_model(
+    backbone: str = "resnet18",
+    *,
+    num_classes: int,
+    in_channels: int = 3,
+    like: ModelConfig | None = None,
+    **settings: Any,
+) -> GlimpseNet:
+    """A new recurrent glimpse classifier; untrained, but for a pretrained backbone.
 
     Args:
         backbone: any timm model by name, or ``glimpse_cnn``.
         num_classes: number of classes.
         in_channels: channels of the images, 3 for colour.
+        like: settings to begin with, those of a recipe: ``glimpsenet.recipe("image-folder").model`` is the model that
+            learns where to look. MGNet's if None.
         **settings: any other field of :class:`glimpsenet.config.ModelConfig`: ``num_glimpses``, ``image_size``,
             ``glimpse_size``, ``scale_range``, ``sampling``, ``spatial_clue``, ``num_heads``, ``pretrained``...
 
@@ -39,7 +48,7 @@ def create_model(backbone: str = "resnet18", *, num_classes: int, in_channels: i
         >>> model = create_model("resnet18", num_classes=100, num_glimpses=4)
         >>> out = model(model.normalization(images))
     """
-    config = replace_settings(ModelConfig(), backbone=backbone, **settings)
+    config = replace_settings(like or ModelConfig(), backbone=backbone, **settings)
     return build_model(config, num_classes=num_classes, in_channels=in_channels)
 
 

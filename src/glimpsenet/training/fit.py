@@ -49,7 +49,7 @@ from glimpsenet.training.task import GlimpseTask, count_steps
 
 def fit(
     config: Config,
-    out: Path,
+    out: str | Path,
     *,
     objective: Objective | None = None,
     resume: bool = False,
@@ -76,6 +76,7 @@ def fit(
     Raises:
         UserError: if the folder holds another run, the data are unusable, or training diverges.
     """
+    out = Path(out)
     if objective is not None:
         config = replace(config, training=replace(config.training, objective="own"))
     if devices < 1 or num_nodes < 1:
@@ -244,9 +245,8 @@ def _finish(
     """Keep the best model's weights and say how good it is."""
     config = description.config
     checkpoints = out / runs.CHECKPOINTS
-    state = read_checkpoint(checkpoints / "best.ckpt")["state_dict"]
-    last = read_checkpoint(checkpoints / "last.ckpt")
-    task.model.load_state_dict(runs.model_weights(state))
+    best, last = (read_checkpoint(checkpoints / f"{name}.ckpt") for name in ("best", "last"))
+    task.model.load_state_dict(runs.model_weights(best["state_dict"]))
     runs.save_weights(task.model, out)
     loader = create_loader(splits.val, InOrder(len(splits.val)), config.training.batch_size)
     summary = {
@@ -259,6 +259,7 @@ def _finish(
             skip_bad=task.skip_bad,
         ),
         "steps": task.total_steps,
+        "best_step": int(best["global_step"]),
         "seconds": round(float(last["seconds"]), 1),
         "skipped_images": sorted(set(last["problems"])),
         "cost": measure_cost(task.model, config.model.image_size, description.channels),
