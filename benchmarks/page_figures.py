@@ -211,9 +211,7 @@ def robustness(result: Result) -> list[str]:
     names = dict.fromkeys(condition for values in told.values() for condition in values)
     rows = [[name, *(values.get(name, "-") for values in told.values())] for name in names]
     protocol = result["protocol"]
-    settings = (
-        f"{result['images']} images, changed by at most {result['eps'] * 255:.0f}/255; PGD of {protocol['steps']}"
-    )
+    settings = f"{result['images']} images, changed by at most {result['eps'] * 255:g}/255; PGD of {protocol['steps']}"
     settings += f" steps and {protocol['restarts']} starts, {protocol['queries']} queries of Square; 95% intervals."
     failed = [f"{check['check']} ({Path(check['model']).name})" for check in result["masking"] if not check["passed"]]
     checks = f"Checks for masked gradients: {len(result['masking']) - len(failed)} of {len(result['masking'])} passed"

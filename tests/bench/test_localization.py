@@ -62,12 +62,12 @@ def test_an_unknown_method_is_refused(tmp_path):
 
 
 def test_the_share_of_the_oracles_gain():
-    policies = {
-        name: {"accuracy": [0.1, value]} for name, value in (("learned", 0.9), ("random", 0.5), ("oracle", 1.0))
-    }
+    accuracies = {"learned": 0.9, "random": 0.5, "oracle": 1.0, "none": 0.4}
+    policies = {name: {"accuracy": [0.1, value]} for name, value in accuracies.items()}
     assert gain_share(policies) == pytest.approx(0.8)
     assert gain_share({**policies, "oracle": {"accuracy": [0.1, 0.5]}}) is None
-    assert gain_share({"learned": policies["learned"], "random": policies["random"]}) is None
+    assert gain_share({name: values for name, values in policies.items() if name != "oracle"}) is None
+    assert gain_share({**policies, "none": {"accuracy": [1.0]}}) is None  # windows are ignored; random ones do harm
 
 
 def test_steps_to_a_wanted_accuracy_are_of_the_mean_over_seeds():

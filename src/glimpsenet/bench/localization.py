@@ -19,6 +19,8 @@ from glimpsenet.recipes import with_papers_localization
 from glimpsenet.training.series import mean_curve, read_curve, read_results, train_series
 
 BEST, REFERENCE, BOUND = "best", "mgnet", "oracle"
+WORTH_TELLING = 0.01
+"""Of accuracy: smaller gains are not divided by."""
 
 
 def change(config: Config, *, model: Mapping[str, Any] | None = None, **training: Any) -> Config:
@@ -205,11 +207,16 @@ def summarize(entries: Sequence[Mapping[str, Any]], judged: str = "learned") -> 
 
 
 def gain_share(policies: Mapping[str, Any]) -> float | None:
-    """(learned - random) / (oracle - random); None without boxes, or where the oracle is no better than chance."""
+    """(learned - random) / (oracle - random); None without boxes, or where no windows tell more than the first look.
+
+    A model that ignores its windows has an oracle that is better than random ones all the same: those do harm.
+    """
     if "oracle" not in policies:
         return None
-    learned, random, oracle = (policies[name]["accuracy"][-1] for name in ("learned", "random", "oracle"))
-    return (learned - random) / (oracle - random) if oracle - random > 0.01 else None
+    learned, random, oracle, none = (policies[who]["accuracy"][-1] for who in ("learned", "random", "oracle", "none"))
+    if oracle - random < WORTH_TELLING or max(learned, oracle) - none < WORTH_TELLING:
+        return None
+    return (learned - random) / (oracle - random)
 
 
 def steps_to(curves: Sequence[Mapping[int, float]], wanted: float | None) -> int | None:
@@ -239,6 +246,7 @@ def plot_methods(methods: Mapping[str, Any], curves: Mapping[str, Sequence[Mappi
         bars.text(0.01, place, f"{values['accuracy']:.3f}", va="center", fontsize=8)
     bars.set_yticks(range(len(names)), names, fontsize=8)
     bars.set_xlim(0, 1.02)
+    bars.set_ylim(-0.6, len(names) - 0.4)
     bars.set_xlabel("accuracy after the last glimpse (dots: seeds; line: random places)")
     for name in chosen:
         curve = mean_curve(curves[name])
