@@ -157,7 +157,7 @@ class DatasetScanpaths:
         for step in range(2, self.num_steps + 1):
             draw_window(axes, example.affine[step - 1], self.image_size, step)
         said, true = self.classes[example.predicted], self.classes[example.label]
-        axes.set_title(label(said, 30) if said == true else f"{label(said, 18)}, not {label(true, 18)}", fontsize=9)
+        axes.set_title(label(said, 24) if said == true else f"{label(said, 24)},\nnot {label(true, 20)}", fontsize=9)
 
     def save(self, file: Path) -> None:
         """Write the numbers where the suffix is .json, else the picture."""
