@@ -140,13 +140,13 @@ class DatasetScanpaths:
 
     def plot_examples(self) -> Figure:
         """Images with their windows: right answers on the left half, wrong ones on the right."""
-        figure = Figure(figsize=(12.6, 4.9), layout="constrained")
+        figure = Figure(figsize=(12.6, 5.2), layout="constrained")
         halves = figure.subfigures(1, 2, squeeze=False, wspace=0.04)[0]
         for half, title, examples in zip(halves, ("right", "wrong"), (self.right, self.wrong), strict=True):
             number = int((self.correct == (title == "right")).sum())
             half.suptitle(f"{title}: {number} of {len(self.correct)} images", fontsize=11, fontweight="bold")
             cells = half.subplots(2, 3).flat
-            for axes, example in zip(cells, examples, strict=False):
+            for example, axes in zip(examples, cells, strict=False):  # in this order, to take no cell too many
                 self._plot_example(axes, example)
             for axes in cells:  # those left over
                 axes.axis("off")
