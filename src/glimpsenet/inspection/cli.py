@@ -99,7 +99,7 @@ def arrows(run: RunFolder, image: ImageFile, /, *, look: Look = Look(), figure: 
     from glimpsenet.inspection.arrows import arrows as measure
 
     seen = _observe(run, image, look)
-    result = _refusing(lambda: measure(seen.scene, seen.loss))
+    result = _refusing(lambda: measure(seen.scene, seen.loss, classes=seen.run.classes))
     result.save(figure)
     for step, gradient in enumerate(result.gradient.tolist(), 2):
         print(
