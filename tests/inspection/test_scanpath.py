@@ -85,6 +85,12 @@ def test_an_injected_window_is_looked_at_and_later_steps_react(model, images):
         inject(model, images[0], {4: WINDOW})
 
 
+def test_injected_windows_are_marked_and_no_others(model, images):
+    whole, *others = inject(model, images[0], {2: WINDOW}).plot().subfigs[1].axes
+    assert [axes.get_title() for axes in others[::2]] == ["1 · first look", "2 · yours", "3"]
+    assert [window.get_linestyle() == "-" for window in whole.patches] == [False, True]
+
+
 @pytest.mark.parametrize(("folder", "label"), [("a", "a"), ("holidays", None)])
 def test_the_true_class_is_the_folders_name_where_the_model_knows_it(folder, label):
     affine = torch.tensor([[1.0, 0.0, 0.0]])

@@ -40,6 +40,8 @@ class Scanpath:
     classes: list[str]
     label: str | None
     """The true class; None if it is not known."""
+    yours: frozenset[int] = frozenset()
+    """Steps whose windows a person chose, in place of the model."""
 
     def top(self, step: int, count: int = 1) -> list[tuple[str, float]]:
         """The likeliest classes after ``step`` (1 the first; -1 the last), with their probabilities."""
@@ -153,8 +155,9 @@ def _plot_row(figure: SubFigure, row: Scanpath, top: int) -> None:
     grid = figure.add_gridspec(2, steps + 1, width_ratios=[1.75, *[1] * steps], height_ratios=[1.3, 1])
     whole = figure.add_subplot(grid[:, 0])
     show_image(whole, row.image)
-    for step in range(2, steps + 1):
-        draw_window(whole, row.affine[step - 1], row.image.shape[-1], step)
+    for step in range(1, steps + 1):
+        if step > 1 or step in row.yours:  # its own first look is the whole image
+            draw_window(whole, row.affine[step - 1], row.image.shape[-1], step, yours=step in row.yours)
     said, probability = row.top(-1)[0]
     title = whole.set_title(f"{label(said, 26)}  {probability:.0%}", fontsize=11, fontweight="bold")
     if row.label not in (None, said):
@@ -165,8 +168,9 @@ def _plot_row(figure: SubFigure, row: Scanpath, top: int) -> None:
     for step in range(1, steps + 1):
         glimpse = figure.add_subplot(grid[0, step])
         show_image(glimpse, row.glimpses[step - 1])
-        frame(glimpse, step)
-        glimpse.set_title("1 · first look" if step == 1 else str(step), fontsize=10)
+        frame(glimpse, step, yours=step in row.yours)
+        note = " · yours" if step in row.yours else " · first look" if step == 1 else ""
+        glimpse.set_title(f"{step}{note}", fontsize=10)
         _plot_classes(figure.add_subplot(grid[1, step]), row.top(step, top), step)
 
 
