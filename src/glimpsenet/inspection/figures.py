@@ -68,19 +68,30 @@ def draw_window(axes: Axes, affine: Float[Tensor, "3"], image_size: int, step: i
             linestyle=DASHES if yours else "-",
         )
     )
-    # Labels of windows on the same place stand side by side.
     axes.text(
-        x0 + 2 * inset + 0.06 * image_size * ((step - 2) % 8),
-        y0 + 2 * inset,
+        *_place_label(axes, x0 + 2 * inset, y0, y1, image_size),
         str(step),
         color="black",
         fontsize=9,
         fontweight="bold",
         ha="left",
-        va="top",
+        va="center",
         zorder=5,  # above arrows
         bbox={"facecolor": color, "edgecolor": "none", "pad": 1.5},
     )
+
+
+def _place_label(axes: Axes, x: float, top: float, bottom: float, image_size: int) -> tuple[float, float]:
+    """Left end and middle of a window's label: above the window, else below, so that it covers nothing that was looked
+    at there; inside where there is no room. Right of labels that are in its way.
+    """
+    width, height = 0.06 * image_size, 0.09 * image_size
+    inside = top + height / 2
+    y = top - height / 2 if top >= height else bottom + height / 2 if bottom + height <= image_size else inside
+    others = [text.get_position() for text in axes.texts]
+    while any(abs(x - other_x) < 0.99 * width and abs(y - other_y) < height for other_x, other_y in others):
+        x += width
+    return x, y
 
 
 def label(name: str, length: int | None = None) -> str:
