@@ -178,7 +178,7 @@ def predict(
         images: image files and folders.
         top: classes told for each image.
         exit_confidence: stop looking at an image once its class is more probable than this; 1 takes all glimpses.
-        figure: draw the scanpaths of the first twelve images to this file (png, pdf, svg).
+        figure: draw scanpaths to this file (png, pdf, svg): of six images, evenly spaced among all of them.
         batch_size: images at a time.
         skip_bad: skip unreadable images, and count them.
         device: auto, cpu, cuda, cuda:1, mps.
@@ -196,14 +196,14 @@ def predict(
         from glimpsenet.devices import choose_device
         from glimpsenet.inference import ExitRule, Unreadable
         from glimpsenet.inference import predict as classify
-        from glimpsenet.inspection.scanpath import MAX_ROWS, gather
+        from glimpsenet.inspection.scanpath import MAX_ROWS, gather, spread
         from glimpsenet.runs import load_run
 
         rule = ExitRule(exit_confidence)
         loaded = load_run(run, choose_device(device))
         files = [file for image in images for file in find_images(image)]
         rows: list[dict[str, Any]] = []
-        drawn: list[Prediction] = []
+        readable: list[Path] = []
         skipped: list[str] = []
         for prediction in classify(loaded, files, batch_size=batch_size, rule=rule):
             if isinstance(prediction, Unreadable):
@@ -212,10 +212,11 @@ def predict(
                 skipped.append(prediction.problem)
                 continue
             rows.append(_describe(prediction, top))
-            if figure is not None and len(drawn) < MAX_ROWS:
-                drawn.append(prediction)
+            readable.append(prediction.file)
+        drawn = [] if figure is None else spread(readable, MAX_ROWS)
         if drawn and figure is not None:
-            gather(drawn).save(figure)
+            again = classify(loaded, drawn, rule=rule)  # rather than keep the pictures of a whole folder
+            gather([prediction for prediction in again if not isinstance(prediction, Unreadable)]).save(figure)
         if json:
             print(json_module.dumps({"predictions": rows, "skipped": skipped}), file=output)
         elif csv:
@@ -225,7 +226,7 @@ def predict(
         for problem in skipped:
             print(f"skipped: {printable(problem)}", file=sys.stderr)
         if drawn:
-            note = f" (the first {MAX_ROWS} of {len(rows)})" if len(rows) > MAX_ROWS else ""
+            note = f" ({len(drawn)} of {len(rows)} images)" if len(drawn) < len(rows) else ""
             print(f"drew {figure}{note}", file=sys.stderr if json or csv else sys.stdout)
 
 

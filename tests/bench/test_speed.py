@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from glimpsenet.bench.early_exit import plot_early_exit
 from glimpsenet.bench.subjects import build_subject, glimpsing, open_subject, plain
 from glimpsenet.bench.training import reference_of, training_step
 from glimpsenet.cli import main
@@ -150,6 +152,19 @@ def test_early_exit_is_measured_on_images_it_was_not_calibrated_on(tmp_path, cap
     assert {"plain glimpse_cnn, 16 px", "plain glimpse_cnn, 32 px"} <= candidates.keys()
     assert out.with_suffix(".png").stat().st_size > 1000
     assert "calibrated" in capfd.readouterr().out
+
+
+def test_the_legend_of_early_exit_names_what_is_drawn():
+    def candidate(name: str) -> dict[str, Any]:
+        return {"candidate": name, "accuracy": 0.9, "operations": 1e6, "times": [{"batch": 1, "ms": 2.0}]}
+
+    def legend(*names: str) -> set[str]:
+        figure = plot_early_exit({"candidates": [candidate(name) for name in names]})
+        return {text.get_text() for text in figure.legends[0].get_texts()}
+
+    drawn = {"glimpses, early exit", "all looks", "calibrated"}
+    assert legend("all looks", "calibrated", "1.45 looks") == drawn
+    assert legend("all looks", "calibrated", "plain glimpse_cnn, 20 px") == drawn | {"plain backbone"}
 
 
 @pytest.mark.parametrize(

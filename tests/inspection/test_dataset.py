@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -130,6 +131,20 @@ def test_a_data_set_end_to_end(model, scenes, tmp_path):
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
     (text,) = {half.get_suptitle() for half in result.plot_examples().subfigs if "wrong" in half.get_suptitle()}
     assert text == f"wrong: {int((answers != labels).sum())} of 30 images"
+
+
+def test_examples_name_both_classes_and_leave_no_empty_axes(model, scenes):
+    result = scan_dataset(model, scenes(), image_size=20)
+    names = [f"a class with a very long name, {place}" for place in range(len(result.classes))]
+    few = replace(result, wrong=result.wrong[:2], classes=names)
+    _, wrong = few.plot_examples().subfigs
+    shown = [axes for axes in wrong.axes if axes.axison]
+    assert len(shown) == 2
+    for axes in shown:
+        said, truth = axes.get_title().split("\n")
+        assert said.startswith("a class")
+        assert truth.startswith("not a class")
+        assert max(len(said), len(truth)) <= 25
 
 
 def test_another_policy_looks_in_the_models_place(model, scenes):

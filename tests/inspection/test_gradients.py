@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from glimpsenet import create_model, geometry
-from glimpsenet.inspection.arrows import arrows
+from glimpsenet.inspection.arrows import LONGEST, SHORTEST, arrow_length, arrows
 from glimpsenet.inspection.field import field
 from glimpsenet.inspection.gradients import auxiliary_loss, last_loss, observe, own_loss, probe, total_loss
 from glimpsenet.inspection.sweep import (
@@ -197,6 +197,19 @@ def test_the_field_is_the_loss_at_each_place(scene, tmp_path):
     result.save(tmp_path / "field.png")
     with pytest.raises(ValueError, match="scale 1 has no room to move"):
         field(scene, step=1)
+
+
+def test_arrows_are_as_long_as_derivatives_are_large_and_all_that_are_there_are_seen():
+    lengths = arrow_length(torch.tensor([2.0, -1.0, 1e-6]), 2.0)
+    assert lengths.tolist() == pytest.approx([-LONGEST, LONGEST / 2, -SHORTEST])
+    assert arrow_length(torch.zeros(3), 0.0).abs().tolist() == [0, 0, 0]
+
+
+def test_arrows_say_whose_loss_they_are_of_and_their_scale(scene):
+    measured = arrows(scene, classes=[f"class {place}" for place in range(scene.model.num_classes)])
+    whole = measured.plot().axes[0]
+    assert f"loss of class class {scene.label}:" in whole.get_title()
+    assert f"{float(measured.gradient.abs().max()):.3g} nats" in whole.get_xlabel()
 
 
 def test_arrows_need_windows():

@@ -1,6 +1,7 @@
 """Scanpaths and injection against the model's own output."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from glimpsenet import create_model
 from glimpsenet.geometry import affine_to_box
 from glimpsenet.inference import Prediction
 from glimpsenet.inspection.injection import inject
-from glimpsenet.inspection.scanpath import MAX_ROWS, gather, scanpaths
+from glimpsenet.inspection.scanpath import MAX_ROWS, Scanpaths, gather, scanpaths, spread
 
 WINDOW = (0.3, -0.5, 0.1)
 
@@ -47,16 +48,31 @@ def test_scanpaths_are_what_the_model_did(model, images, tmp_path):
     assert (tmp_path / "paths.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_picture_says_the_answer_the_truth_and_all_steps_and_has_at_most_twelve_rows(model, images):
+def test_a_picture_says_the_answer_the_truth_and_all_steps_and_has_few_rows(model, images):
     result = scanpaths(model, images[:1].repeat(14, 1, 1, 1), labels=[3] * 14, classes=list("abcde"))
     figure = result.plot(top=2)
     assert len(figure.subfigs) == MAX_ROWS
     whole, *others = figure.subfigs[0].axes
-    assert whole.get_title().startswith(result.rows[0].top(-1)[0][0])
+    assert whole.get_title().startswith(f"wrong: {result.rows[0].top(-1)[0][0]}")
     assert whole.get_xlabel() == "1\ntrue class: d"
     assert [axes.get_title() for axes in others[::2]] == ["1 · first look", "2", "3"]
     names = [text.get_text() for text in others[1].texts]
     assert names[::2] == [name for name, _ in result.rows[0].top(1, 2)]
+
+
+def test_only_answers_known_to_be_wrong_are_marked(model, images):
+    (row,) = scanpaths(model, images[:1], classes=list("abcde")).rows
+    answer = row.top(-1)[0][0]
+    for label, marked in ((None, False), (answer, False), ("b" if answer == "a" else "a", True)):
+        title = Scanpaths([replace(row, label=label)]).plot().subfigs[0].axes[0].title
+        assert title.get_text().startswith("wrong: ") == marked
+
+
+def test_a_picture_of_sorted_files_shows_all_classes():
+    assert spread([name for name in "abc" for _ in range(40)], 6) == list("aabbcc")
+    assert spread("abcdef", 6) == list("abcdef")
+    assert spread("ab", 6) == list("ab")
+    assert spread("", 6) == []
 
 
 def test_an_injected_window_is_looked_at_and_later_steps_react(model, images):
@@ -67,6 +83,12 @@ def test_an_injected_window_is_looked_at_and_later_steps_react(model, images):
     torch.testing.assert_close(own.affine, scanpaths(model, images[:1]).rows[0].affine)
     with pytest.raises(ValueError, match="there is no step 4: the model takes 3"):
         inject(model, images[0], {4: WINDOW})
+
+
+def test_injected_windows_are_marked_and_no_others(model, images):
+    whole, *others = inject(model, images[0], {2: WINDOW}).plot().subfigs[1].axes
+    assert [axes.get_title() for axes in others[::2]] == ["1 · first look", "2 · yours", "3"]
+    assert [window.get_linestyle() == "-" for window in whole.patches] == [False, True]
 
 
 @pytest.mark.parametrize(("folder", "label"), [("a", "a"), ("holidays", None)])

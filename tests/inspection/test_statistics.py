@@ -45,8 +45,21 @@ def test_overlaid_runs_have_a_colour_each_and_show_the_range_over_all_steps(tmp_
     lines = panels["weights: largest absolute value"].get_lines()
     assert [line.get_color() for line in lines] == list(PALETTE[:2])
     assert list(lines[0].get_ydata()) == [3, 4]
-    (line, _) = panels["s (window's half side)"].get_lines()
-    assert line.get_ydata() == pytest.approx([0.25])  # step 3 has no second point yet
+    drawn = {line.get_label(): line for line in panels["s (window's half side)"].get_lines()}
+    assert drawn["one"].get_ydata() == pytest.approx([0.25])  # step 3 has no second point yet
+
+
+def test_there_are_panels_for_what_the_run_has_and_no_others(tmp_path):
+    def titles(*rows: str) -> list[str]:
+        return [axes.get_title() for axes in read_statistics(write(tmp_path / "run", "\n".join(rows))).plot().axes]
+
+    before, after, s = ("1,gradient_before_rescaling,w,0,1,0,1", "1,gradient,w,0,1,0,1", "1,output,s_2,0,1,0,1")
+    assert titles(after, s) == ["gradients: largest absolute value", "s (window's half side)"]
+    assert [title.split(":")[0] for title in titles(before, after)] == [
+        "gradients before re-scaling",
+        "gradients after re-scaling",
+    ]
+    assert titles(s) == ["s (window's half side)"]
 
 
 def test_what_a_run_writes_is_what_is_read_and_drawn(tmp_path):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -167,22 +168,41 @@ def plot_early_exit(result: dict[str, Any]) -> Figure:
     axes = figure.subplots(1, 1 + len(batches), sharey=True, squeeze=False)[0]
     for place, panel in enumerate(axes):
         for plain in (False, True):
-            points = [
+            points = sorted(
                 (c["operations"] / 1e6 if place == 0 else c["times"][place - 1]["ms"], c["accuracy"], c["candidate"])
                 for c in result["candidates"]
                 if c["candidate"].startswith("plain") == plain
-            ]
-            points.sort()
-            name = "plain backbone" if plain else "glimpses, early exit"
-            xs, ys = [x for x, *_ in points], [y for _, y, _ in points]
-            panel.plot(xs, ys, "x--" if plain else "o-", color=PALETTE[1 if plain else 0], label=name)
-            for x, y, candidate in points:
-                if plain or candidate in (ALL_LOOKS, CALIBRATED):
-                    text = candidate.rsplit(", ")[-1]  # of a plain backbone, its pixels
-                    panel.annotate(text, (x, y), fontsize=8, xytext=(0, -12), textcoords="offset points", ha="center")
+            )
+            if points:
+                _draw_curve(panel, points, plain)
         panel.set_xlabel("million operations an image" if place == 0 else f"ms an image, batch {batches[place - 1]}")
         panel.grid(alpha=0.3)
-        panel.margins(0.12)
+        panel.margins(0.2, 0.15)
     axes[0].set_ylabel("accuracy")
-    axes[0].legend(fontsize=8, loc="lower right")
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside upper center", ncols=4)
     return figure
+
+
+def _draw_curve(panel: Axes, points: list[tuple[float, float, str]], plain: bool) -> None:
+    """A line through points (x, accuracy, candidate); the legend names the two that would overprint each other here."""
+    color = PALETTE[1 if plain else 0]
+    xs, ys = [x for x, *_ in points], [y for _, y, _ in points]
+    panel.plot(
+        xs, ys, "x--" if plain else "o-", color=color, label="plain backbone" if plain else "glimpses, early exit"
+    )
+    markers = {ALL_LOOKS: "s", CALIBRATED: "D"}
+    for x, y, candidate in points:
+        if plain:
+            pixels = candidate.rsplit(", ")[-1]
+            panel.annotate(pixels, (x, y), fontsize=8, xytext=(7, -9), textcoords="offset points")
+        elif candidate in markers:
+            panel.plot(
+                *(x, y, markers[candidate]),
+                markersize=11 if candidate == ALL_LOOKS else 8,  # they may be on one place
+                markerfacecolor="none",
+                markeredgecolor="black",
+                markeredgewidth=1.4,
+                zorder=3,
+                linestyle="none",
+                label=candidate,
+            )

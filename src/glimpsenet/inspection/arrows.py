@@ -2,7 +2,8 @@
 
     two arrows at the centre, along -dL/dtx and -dL/dty;   four at the corners, along -dL/ds, outwards where it grows
 
-All arrows of a picture share one scale, so that their lengths compare across glimpses.
+An arrow of a picture is as long on paper as its derivative is large, in the photo and in the glimpses alike; those too
+small to be seen so are drawn at the shortest length that is.
 """
 
 from dataclasses import dataclass
@@ -17,11 +18,13 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from glimpsenet import geometry
-from glimpsenet.inspection.figures import draw_window, save_figure, show_image, step_color
+from glimpsenet.inspection.figures import draw_window, label, save_figure, show_image, step_color
 from glimpsenet.inspection.gradients import Scene, WindowLoss, last_loss, probe
 
-LONGEST = 0.22
-"""Length of a picture's longest arrow, as a share of the image's side."""
+LONGEST, SHORTEST = 0.5, 0.15
+"""Lengths of arrows in inches."""
+MARGIN = 0.24
+"""Room for arrows around a glimpse, as a share of its side."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Arrows:
     gradient: Float[Tensor, "later_step 3"]
     """dL/d(s, tx, ty) of steps 2..T."""
     loss: Float[Tensor, "later_step"]
+    class_name: str
+    """Whose loss it is."""
 
     def plot(self) -> Figure:
         """The image with all windows and arrows, and each glimpse with its own."""
@@ -41,29 +46,32 @@ class Arrows:
         whole = figure.add_subplot(grid[0])
         size = self.scene.image_size
         show_image(whole, self.scene.shown)
-        unit = LONGEST / float(self.gradient.abs().amax().clamp(min=1e-12))
+        largest = float(self.gradient.abs().amax())
         with torch.no_grad():
             shown = self.scene.shown.to(self.scene.image.device)[None]
             glimpses = self.scene.model.glimpses(shown, self.scene.affine[None])[0].cpu()
         for row, step in enumerate(steps):
             window = self.scene.affine[step - 1].cpu()
             draw_window(whole, window, size, step)
-            draw_arrows(whole, geometry.affine_to_box(window, size), self.gradient[row], unit * size, step)
+            draw_arrows(whole, geometry.affine_to_box(window, size), self.gradient[row], largest, step)
             axes = figure.add_subplot(grid[row + 1])
-            self._plot_glimpse(axes, glimpses[step - 1], row, unit)
-        whole.set_title("where descent would move and resize windows", fontsize=10)
+            self._plot_glimpse(axes, glimpses[step - 1], row, largest)
+        title = f"loss of class {label(self.class_name, 30)}:\nwhere descent moves and resizes windows"
+        whole.set_title(title, fontsize=10)
+        floor = largest * SHORTEST / LONGEST
+        whole.set_xlabel(f"longest arrow: {largest:.3g} nats; all below {floor:.1g} are drawn alike", fontsize=9)
         return figure
 
-    def _plot_glimpse(self, axes: Axes, glimpse: Float[Tensor, "channel g g"], row: int, unit: float) -> None:
+    def _plot_glimpse(self, axes: Axes, glimpse: Float[Tensor, "channel g g"], row: int, largest: float) -> None:
         """A glimpse, framed, with room for its arrows around it."""
         step, side = row + 2, glimpse.shape[-1]
         show_image(axes, glimpse)
         axes.add_patch(Rectangle((0, 0), side, side, fill=False, edgecolor=step_color(step), linewidth=2.5))
-        axes.set_xlim(-LONGEST * side, (1 + LONGEST) * side)
-        axes.set_ylim((1 + LONGEST) * side, -LONGEST * side)
+        axes.set_xlim(-MARGIN * side, (1 + MARGIN) * side)
+        axes.set_ylim((1 + MARGIN) * side, -MARGIN * side)
         for spine in axes.spines.values():
             spine.set_visible(False)
-        draw_arrows(axes, torch.tensor([0.0, 0.0, side, side]), self.gradient[row], unit * side, step)
+        draw_arrows(axes, torch.tensor([0.0, 0.0, side, side]), self.gradient[row], largest, step)
         s, tx, ty = self.gradient[row].tolist()
         axes.text(side / 2, -0.04 * side, str(step), ha="center", fontsize=10)
         numbers = f"dL/ds {s:+.3g}\ndL/dtx {tx:+.3g}\ndL/dty {ty:+.3g}\n(nats)"
@@ -74,12 +82,13 @@ class Arrows:
         save_figure(self.plot(), file)
 
 
-def arrows(scene: Scene, loss: WindowLoss = last_loss) -> Arrows:
+def arrows(scene: Scene, loss: WindowLoss = last_loss, *, classes: list[str] | None = None) -> Arrows:
     """Gradients of every window after the first look.
 
     Args:
         scene: from :func:`glimpsenet.inspection.gradients.observe`.
         loss: of which the derivative is taken.
+        classes: names of the classes; their numbers if None.
 
     Raises:
         ValueError: if the model takes the first look only, or lacks what the loss needs.
@@ -88,14 +97,19 @@ def arrows(scene: Scene, loss: WindowLoss = last_loss) -> Arrows:
         raise ValueError("the model takes the first look only: there are no windows to draw arrows on")
     values = [probe(scene, step, scene.affine[step - 1][None], loss) for step in range(2, scene.num_steps + 1)]
     losses, gradients = (torch.cat(column).cpu() for column in zip(*values, strict=True))
-    return Arrows(scene, gradients, losses)
+    return Arrows(scene, gradients, losses, str(scene.label) if classes is None else classes[scene.label])
 
 
-def draw_arrows(
-    axes: Axes, box: Float[Tensor, "4"], gradient: Float[Tensor, "3"], pixels_per_unit: float, step: int
-) -> None:
-    """The arrows of one window, over its box in the axes' pixels."""
-    s, tx, ty = (-gradient * pixels_per_unit).tolist()
+def arrow_length(derivative: Float[Tensor, "3"], largest: float) -> Float[Tensor, "3"]:
+    """Of the arrows against derivatives, in inches, with their sign; 0 for a derivative that is 0 (or all of them)."""
+    inches = derivative.abs() * (LONGEST / max(largest, 1e-12))
+    return -derivative.sign() * inches.clamp(min=SHORTEST)
+
+
+def draw_arrows(axes: Axes, box: Float[Tensor, "4"], gradient: Float[Tensor, "3"], largest: float, step: int) -> None:
+    """The arrows of one window, over its box in the axes' pixels; ``largest`` is the picture's largest derivative."""
+    s, tx, ty = arrow_length(gradient, largest).tolist()
+    s /= 2**0.5  # along a diagonal
     x0, y0, x1, y1 = box.tolist()
     x, y = (x0 + x1) / 2, (y0 + y1) / 2
     pairs = [(x, y, tx, 0.0), (x, y, 0.0, ty)]
@@ -104,7 +118,7 @@ def draw_arrows(
     axes.quiver(
         *(start_x, start_y, dx, dy),
         angles="xy",
-        scale_units="xy",
+        scale_units="inches",
         scale=1,
         units="dots",
         width=3.6,

@@ -99,7 +99,7 @@ def arrows(run: RunFolder, image: ImageFile, /, *, look: Look = Look(), figure: 
     from glimpsenet.inspection.arrows import arrows as measure
 
     seen = _observe(run, image, look)
-    result = _refusing(lambda: measure(seen.scene, seen.loss))
+    result = _refusing(lambda: measure(seen.scene, seen.loss, classes=seen.run.classes))
     result.save(figure)
     for step, gradient in enumerate(result.gradient.tolist(), 2):
         print(
@@ -238,17 +238,17 @@ def scanpath(
 
     Args:
         run: run folder.
-        images: image files and folders; the first twelve are drawn.
+        images: image files and folders; of more than six, six are drawn, evenly spaced.
         figure: picture to write.
         device: auto, cpu, cuda, cuda:1, mps.
     """
     from glimpsenet.data.images import find_images
     from glimpsenet.devices import choose_device
     from glimpsenet.inference import Prediction, predict
-    from glimpsenet.inspection.scanpath import MAX_ROWS, gather
+    from glimpsenet.inspection.scanpath import MAX_ROWS, gather, spread
     from glimpsenet.runs import load_run
 
-    files = [file for image in images for file in find_images(image)][:MAX_ROWS]
+    files = spread([file for image in images for file in find_images(image)], MAX_ROWS)
     if not files:
         raise SettingError("no images to draw: name files or folders after the run")
     loaded = load_run(run, choose_device(device))

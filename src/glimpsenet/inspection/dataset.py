@@ -140,13 +140,13 @@ class DatasetScanpaths:
 
     def plot_examples(self) -> Figure:
         """Images with their windows: right answers on the left half, wrong ones on the right."""
-        figure = Figure(figsize=(12.6, 4.9), layout="constrained")
+        figure = Figure(figsize=(12.6, 5.2), layout="constrained")
         halves = figure.subfigures(1, 2, squeeze=False, wspace=0.04)[0]
         for half, title, examples in zip(halves, ("right", "wrong"), (self.right, self.wrong), strict=True):
             number = int((self.correct == (title == "right")).sum())
             half.suptitle(f"{title}: {number} of {len(self.correct)} images", fontsize=11, fontweight="bold")
             cells = half.subplots(2, 3).flat
-            for axes, example in zip(cells, examples, strict=False):
+            for example, axes in zip(examples, cells, strict=False):  # in this order, to take no cell too many
                 self._plot_example(axes, example)
             for axes in cells:  # those left over
                 axes.axis("off")
@@ -157,7 +157,7 @@ class DatasetScanpaths:
         for step in range(2, self.num_steps + 1):
             draw_window(axes, example.affine[step - 1], self.image_size, step)
         said, true = self.classes[example.predicted], self.classes[example.label]
-        axes.set_title(label(said, 30) if said == true else f"{label(said, 18)}, not {label(true, 18)}", fontsize=9)
+        axes.set_title(label(said, 24) if said == true else f"{label(said, 24)},\nnot {label(true, 20)}", fontsize=9)
 
     def save(self, file: Path) -> None:
         """Write the numbers where the suffix is .json, else the picture."""

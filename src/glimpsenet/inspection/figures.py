@@ -22,6 +22,7 @@ from glimpsenet.files import write_aside, write_json
 
 PALETTE = ("#56B4E9", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#0072B2", "#F0E442", "#7F7F7F")
 DPI = 110
+DASHES = (0, (3, 1.5))
 
 
 def step_color(step: int) -> str:
@@ -51,8 +52,8 @@ def show_image(axes: Axes, image: Float[Tensor, "channel height width"], **setti
     axes.set_yticks([])
 
 
-def draw_window(axes: Axes, affine: Float[Tensor, "3"], image_size: int, step: int) -> None:
-    """The outline of a window with the number of its step."""
+def draw_window(axes: Axes, affine: Float[Tensor, "3"], image_size: int, step: int, *, yours: bool = False) -> None:
+    """The outline of a window with the number of its step; dashed, as on the demo's page, if a person chose it."""
     x0, y0, x1, y1 = geometry.affine_to_box(affine, image_size).tolist()
     inset = image_size * 0.006
     color = step_color(step)
@@ -64,21 +65,33 @@ def draw_window(axes: Axes, affine: Float[Tensor, "3"], image_size: int, step: i
             fill=False,
             edgecolor=color,
             linewidth=2.2,
+            linestyle=DASHES if yours else "-",
         )
     )
-    # Labels of windows on the same place stand side by side.
     axes.text(
-        x0 + 2 * inset + 0.06 * image_size * ((step - 2) % 8),
-        y0 + 2 * inset,
+        *_place_label(axes, x0 + 2 * inset, y0, y1, image_size),
         str(step),
         color="black",
         fontsize=9,
         fontweight="bold",
         ha="left",
-        va="top",
+        va="center",
         zorder=5,  # above arrows
         bbox={"facecolor": color, "edgecolor": "none", "pad": 1.5},
     )
+
+
+def _place_label(axes: Axes, x: float, top: float, bottom: float, image_size: int) -> tuple[float, float]:
+    """Left end and middle of a window's label: above the window, else below, so that it covers nothing that was looked
+    at there; inside where there is no room. Right of labels that are in its way.
+    """
+    width, height = 0.06 * image_size, 0.09 * image_size
+    inside = top + height / 2
+    y = top - height / 2 if top >= height else bottom + height / 2 if bottom + height <= image_size else inside
+    others = [text.get_position() for text in axes.texts]
+    while any(abs(x - other_x) < 0.99 * width and abs(y - other_y) < height for other_x, other_y in others):
+        x += width
+    return x, y
 
 
 def label(name: str, length: int | None = None) -> str:
@@ -88,11 +101,12 @@ def label(name: str, length: int | None = None) -> str:
     return short.replace("$", r"\$")
 
 
-def frame(axes: Axes, step: int) -> None:
-    """Frame a glimpse in its step's colour."""
+def frame(axes: Axes, step: int, *, yours: bool = False) -> None:
+    """Frame a glimpse in its step's colour, as :func:`draw_window` draws its window."""
     for spine in axes.spines.values():
         spine.set_edgecolor(step_color(step))
         spine.set_linewidth(2.5)
+        spine.set_linestyle(DASHES if yours else "-")
 
 
 def save_figure(figure: Figure, file: Path) -> None:

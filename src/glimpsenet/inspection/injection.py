@@ -7,6 +7,7 @@ Later steps react to what the injected window shows.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -40,11 +41,11 @@ def inject(
         raise ValueError(f"there is no step {beyond[0]}: the model takes {model.num_glimpses}, the first look is 1")
     ways = {"its own windows": None, "with yours": FixedGlimpses(windows, otherwise=model.policy)}
     labels = None if label is None else [label]
-    paths = (
-        scanpaths(model, image[None], labels=labels, classes=classes, names=[name], policy=policy)
+    own, changed = (
+        scanpaths(model, image[None], labels=labels, classes=classes, names=[name], policy=policy).rows[0]
         for name, policy in ways.items()
     )
-    return Scanpaths([row for path in paths for row in path.rows])
+    return Scanpaths([own, replace(changed, yours=frozenset(windows))])
 
 
 def parse_windows(texts: Sequence[str], num_steps: int, *, allow_outside: bool = False) -> Windows:

@@ -5,7 +5,7 @@ Supeene & Wang, with the answers).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -18,8 +18,10 @@ from glimpsenet.inspection.figures import as_shown, draw_window, frame, label, s
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.models.policies import Policy
 
-MAX_ROWS = 12
-"""More images than this make a picture nobody can read."""
+Entry = TypeVar("Entry")
+
+MAX_ROWS = 6
+"""More images than this make a picture that no screen or page shows whole."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Scanpath:
     classes: list[str]
     label: str | None
     """The true class; None if it is not known."""
+    yours: frozenset[int] = frozenset()
+    """Steps whose windows a person chose, in place of the model."""
 
     def top(self, step: int, count: int = 1) -> list[tuple[str, float]]:
         """The likeliest classes after ``step`` (1 the first; -1 the last), with their probabilities."""
@@ -64,10 +68,12 @@ class Scanpaths:
         ]
 
     def plot(self, top: int = 3) -> Figure:
-        """One row an image (at most 12): the image with its windows, the glimpses, the ``top`` classes after each."""
+        """One row an image (at most 6): the image with its windows, the glimpses, the ``top`` classes after each."""
         rows = self.rows[:MAX_ROWS]
         steps = max(len(row.affine) for row in rows)
-        figure = Figure(figsize=(3.1 + 1.75 * steps, 3.2 * len(rows) + 0.1), layout="constrained")
+        figure = Figure(figsize=(3.1 + 1.75 * steps, 2.8 * len(rows)))
+        # Of constrained layout's own spaces one grows with the number of rows, and parts glimpses from their bars.
+        figure.set_layout_engine("constrained", hspace=0)
         for place, row in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
             _plot_row(place, row, top)
         return figure
@@ -120,6 +126,12 @@ def scanpaths(
     )
 
 
+def spread(entries: Sequence[Entry], count: int) -> list[Entry]:
+    """At most ``count`` of ``entries``, evenly spaced: of files sorted by class, files of many classes."""
+    kept = min(count, len(entries))
+    return [entries[(2 * place + 1) * len(entries) // (2 * kept)] for place in range(kept)]
+
+
 def gather(predictions: Sequence[Prediction]) -> Scanpaths:
     """Predictions of image files as scanpaths; the true class is the folder's name, if the model knows such a class."""
     return Scanpaths(
@@ -143,17 +155,22 @@ def _plot_row(figure: SubFigure, row: Scanpath, top: int) -> None:
     grid = figure.add_gridspec(2, steps + 1, width_ratios=[1.75, *[1] * steps], height_ratios=[1.3, 1])
     whole = figure.add_subplot(grid[:, 0])
     show_image(whole, row.image)
-    for step in range(2, steps + 1):
-        draw_window(whole, row.affine[step - 1], row.image.shape[-1], step)
+    for step in range(1, steps + 1):
+        if step > 1 or step in row.yours:  # its own first look is the whole image
+            draw_window(whole, row.affine[step - 1], row.image.shape[-1], step, yours=step in row.yours)
     said, probability = row.top(-1)[0]
-    whole.set_title(f"{label(said, 26)}  {probability:.0%}", fontsize=11, fontweight="bold")
+    title = whole.set_title(f"{label(said, 26)}  {probability:.0%}", fontsize=11, fontweight="bold")
+    if row.label not in (None, said):
+        title.set(text=f"wrong: {label(said, 20)}  {probability:.0%}", color="white")
+        title.set_bbox({"facecolor": "black", "pad": 2.5})
     truth = "" if row.label is None else f"\ntrue class: {label(row.label, 26)}"
     whole.set_xlabel(f"{label(row.name, 34)}{truth}", fontsize=8.5)
     for step in range(1, steps + 1):
         glimpse = figure.add_subplot(grid[0, step])
         show_image(glimpse, row.glimpses[step - 1])
-        frame(glimpse, step)
-        glimpse.set_title("1 · first look" if step == 1 else str(step), fontsize=10)
+        frame(glimpse, step, yours=step in row.yours)
+        note = " · yours" if step in row.yours else " · first look" if step == 1 else ""
+        glimpse.set_title(f"{step}{note}", fontsize=10)
         _plot_classes(figure.add_subplot(grid[1, step]), row.top(step, top), step)
 
 

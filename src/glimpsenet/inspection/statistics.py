@@ -61,7 +61,7 @@ class Statistics:
 
     def plot(self) -> Figure:
         """Weights, gradients and outputs over time."""
-        figure, axes = _panels()
+        figure, axes = _panels([self])
         for panel, kind in _TENSOR_PANELS.items():
             for place, (tensor, series) in enumerate(self.of(kind).items()):
                 _draw_magnitude(axes[panel], series.step, _magnitude(panel, series), _color(place), tensor)
@@ -69,7 +69,8 @@ class Statistics:
             for step, series in self.outputs(name).items():
                 band = (series.min, series.max, series.mean)
                 _draw_band(axes[name], series.step, *band, step_color(step), f"step {step}")
-        axes["ty"].legend(fontsize=8)
+        if "ty" in axes and next(iter(axes)) not in OUTPUTS:  # else the legend for all panels is of steps already
+            axes["ty"].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
         return _finish(figure, axes)
 
     def save(self, file: Path) -> None:
@@ -83,7 +84,7 @@ def plot_statistics(runs: Mapping[str, Statistics]) -> Figure:
     Args:
         runs: name in the legend -> its statistics.
     """
-    figure, axes = _panels()
+    figure, axes = _panels(list(runs.values()))
     for place, (run, statistics) in enumerate(runs.items()):
         for panel, kind in _TENSOR_PANELS.items():
             if tensors := list(statistics.of(kind).values()):
@@ -160,17 +161,21 @@ _TITLES = {
 }
 
 
-def _panels() -> tuple[Figure, dict[str, Axes]]:
-    figure = Figure(figsize=(10.5, 8.6), layout="constrained")
-    grid = figure.add_gridspec(3, 6)
+def _panels(runs: Sequence[Statistics]) -> tuple[Figure, dict[str, Axes]]:
+    """Axes for what any of the runs has: some policies' gradients are not re-scaled, so that there is no "before"."""
+    names = [name for name, kind in _TENSOR_PANELS.items() if any(run.of(kind) for run in runs)]
+    outputs = [name for name in OUTPUTS if any(run.outputs(name) for run in runs)]
+    lines = [line for line in (names[:2], names[2:], outputs) if line]
+    figure = Figure(figsize=(10.5, 2.87 * len(lines)), layout="constrained")
+    grid = figure.add_gridspec(len(lines), 6)
     axes: dict[str, Axes] = {}
-    for place, name in enumerate(_TENSOR_PANELS):
-        column = 3 * (place % 2)
-        axes[name] = figure.add_subplot(grid[place // 2, column : column + 3])
-    for place, name in enumerate(OUTPUTS):
-        axes[name] = figure.add_subplot(grid[2, 2 * place : 2 * place + 2])
-    axes["gradient_after"].sharey(axes["gradient_before"])
-    axes["ty"].sharey(axes["tx"])
+    for row, line in enumerate(lines):
+        width = 6 // len(line)
+        for place, name in enumerate(line):
+            axes[name] = figure.add_subplot(grid[row, width * place : width * (place + 1)])
+    for one, other in (("gradient_after", "gradient_before"), ("ty", "tx")):
+        if {one, other} <= axes.keys():
+            axes[one].sharey(axes[other])
     return figure, axes
 
 
@@ -191,8 +196,10 @@ def _draw_magnitude(axes: Axes, step: np.ndarray, value: np.ndarray, color: str,
 def _draw_band(
     axes: Axes, step: np.ndarray, low: np.ndarray, high: np.ndarray, mean: np.ndarray, color: str, label: str
 ) -> None:
-    axes.fill_between(step, low, high, color=color, alpha=0.15, linewidth=0)
-    axes.plot(step, mean, color=color, linewidth=1.6, label=label)
+    """Edges rather than a filled band: the bands of several steps cover each other."""
+    for edge in (low, high):
+        axes.plot(step, edge, color=color, linewidth=0.9, linestyle=(0, (4, 2)), alpha=0.8)
+    axes.plot(step, mean, color=color, linewidth=2, label=label)
 
 
 def _finish(figure: Figure, axes: Mapping[str, Axes]) -> Figure:
@@ -202,18 +209,16 @@ def _finish(figure: Figure, axes: Mapping[str, Axes]) -> Figure:
         panel.set_xlabel("training step", fontsize=8)
         panel.tick_params(labelsize=8)
         panel.grid(alpha=0.3)
-        if not panel.has_data():
-            panel.text(0.5, 0.5, "none", transform=panel.transAxes, ha="center", color="gray")
-        elif name.startswith("gradient"):
+        if name.startswith("gradient"):
             panel.set_yscale("log", nonpositive="mask")
         elif name.startswith("weight"):
             panel.set_ylim(0, 1.08 * float(panel.dataLim.ymax) or 1)
-    axes["s"].set_ylabel("mean; band: smallest to largest\n(normalised)", fontsize=8)
+    if "gradient_after" in axes and "gradient_before" not in axes:
+        axes["gradient_after"].set_title("gradients: largest absolute value", fontsize=9)
+    if "s" in axes:
+        axes["s"].set_ylabel("mean; dashed: smallest, largest\n(normalised)", fontsize=8)
     handles, labels = next(iter(axes.values())).get_legend_handles_labels()
-    if not handles and axes["ty"].get_legend() is None:
-        handles, labels = axes["ty"].get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside upper center", ncols=6, fontsize=8)
+    figure.legend(handles, labels, loc="outside upper center", ncols=6, fontsize=8)
     return figure
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from glimpsenet import geometry
 from glimpsenet.files import write_aside
-from glimpsenet.inspection.arrows import LONGEST, draw_arrows
+from glimpsenet.inspection.arrows import draw_arrows
 from glimpsenet.inspection.figures import draw_window, save_result, show_image, step_color
 from glimpsenet.inspection.gradients import Scene, WindowLoss, check_step, last_loss, probe
 from glimpsenet.models.policies import ScaleRange
@@ -181,7 +181,7 @@ def animate_sweep(scene: Scene, result: Sweep, file: Path, frames: int = 40) -> 
         file: to write, .gif.
         frames: at most this many, evenly chosen.
     """
-    unit = LONGEST * scene.image_size / float(result.full_gradient.abs().amax().clamp(min=1e-12))
+    largest = float(result.full_gradient.abs().amax())
     pictures = []
     for index in np.linspace(0, len(result.values) - 1, min(frames, len(result.values))).round().astype(int):
         figure = Figure(figsize=(7.2, 3.4), layout="constrained")
@@ -189,7 +189,7 @@ def animate_sweep(scene: Scene, result: Sweep, file: Path, frames: int = 40) -> 
         show_image(left, scene.shown)
         draw_window(left, result.windows[index], scene.image_size, result.step)
         box = geometry.affine_to_box(result.windows[index], scene.image_size)
-        draw_arrows(left, box, result.full_gradient[index], unit, result.step)
+        draw_arrows(left, box, result.full_gradient[index], largest, result.step)
         right.axhline(0, color="gray", linewidth=0.8)
         right.plot(
             result.values[: index + 1], result.gradient[: index + 1], ".", markersize=4, color=step_color(result.step)
