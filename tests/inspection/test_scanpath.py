@@ -69,10 +69,10 @@ def test_only_answers_known_to_be_wrong_are_marked(model, images):
 
 
 def test_a_picture_of_sorted_files_shows_all_classes():
-    assert spread([name for name in "abc" for _ in range(40)], 6) == list("aabbcc")
-    assert spread("abcdef", 6) == list("abcdef")
-    assert spread("ab", 6) == list("ab")
-    assert spread("", 6) == []
+    files = [Path(name) / f"{place}.png" for name in "abc" for place in range(40)]
+    assert [file.parent.name for file in spread(files, 6)] == list("aabbcc")
+    for few in (files[:6], files[:2], []):
+        assert spread(few, 6) == few
 
 
 def test_an_injected_window_is_looked_at_and_later_steps_react(model, images):

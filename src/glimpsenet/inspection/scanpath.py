@@ -5,7 +5,7 @@ Supeene & Wang, with the answers).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,8 +17,6 @@ from glimpsenet.inference import Prediction
 from glimpsenet.inspection.figures import as_shown, draw_window, frame, label, save_result, show_image, step_color
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.models.policies import Policy
-
-Entry = TypeVar("Entry")
 
 MAX_ROWS = 6
 """More images than this make a picture that no screen or page shows whole."""
@@ -126,10 +124,10 @@ def scanpaths(
     )
 
 
-def spread(entries: Sequence[Entry], count: int) -> list[Entry]:
-    """At most ``count`` of ``entries``, evenly spaced: of files sorted by class, files of many classes."""
-    kept = min(count, len(entries))
-    return [entries[(2 * place + 1) * len(entries) // (2 * kept)] for place in range(kept)]
+def spread(files: Sequence[Path], count: int) -> list[Path]:
+    """At most ``count`` of ``files``, evenly spaced: of files sorted by class, files of many classes."""
+    kept = min(count, len(files))
+    return [files[(2 * place + 1) * len(files) // (2 * kept)] for place in range(kept)]
 
 
 def gather(predictions: Sequence[Prediction]) -> Scanpaths:
