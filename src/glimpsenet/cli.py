@@ -37,7 +37,7 @@ class TrainingRun:
 
     config: Config
     out: Path
-    """Run folder. One that holds something is not overwritten."""
+    """Run folder. One that holds something that was learned is not overwritten."""
     resume: bool = False
     """Go on after the last checkpoint in the run folder (or start, if there is none)."""
     device: str = "auto"

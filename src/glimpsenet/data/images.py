@@ -8,6 +8,7 @@ whatever the file is called), only regular files are opened (a pipe would be wai
 claims is checked before a pixel of it is decoded.
 """
 
+import contextlib
 import io
 import os
 import stat
@@ -41,10 +42,29 @@ def read_image(file: Path, channels: int = 3) -> Tensor:
     Raises:
         UnreadableImageError: naming the file and what is wrong with it.
     """
+    with _named(file):
+        return _decode(file, channels)
+
+
+def check_header(file: Path) -> None:
+    """Refuse a file that :func:`read_image` would refuse before it decodes a pixel; a broken rest goes unseen.
+
+    Raises:
+        UnreadableImageError: naming the file and what is wrong with it.
+    """
+    with _named(file), _open(file):
+        pass
+
+
+@contextlib.contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """What goes wrong with an image file names it."""
     try:
         if not stat.S_ISREG(os.stat(file).st_mode):
             raise ValueError("it is no regular file")
-        return _decode(file, channels)
+        yield
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError(f"cannot read image {file}: the file is not an image of a known format") from error
     except Exception as error:  # decoders raise all kinds; whatever it is, this file is not readable
         # Pillow repeats the name, which stands here already.
         reason = first_line(error).replace(repr(str(file)), "the file").replace(str(file), "the file")
@@ -65,11 +85,17 @@ def decode_image(content: bytes, channels: int = 3, *, name: str = "the image", 
         raise UnreadableImageError(f"cannot read {name}: {first_line(error)}") from error
 
 
-def _decode(source: Path | io.BytesIO, channels: int, max_pixels: int = MAX_PIXELS) -> Tensor:
+@contextlib.contextmanager
+def _open(source: Path | io.BytesIO, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     # Pillow warns of odd metadata; what it then makes of the pixels is all there is to say about the file.
     with warnings.catch_warnings(action="ignore"), Image.open(source, formats=FORMATS) as image:
         if image.width * image.height > max_pixels:
             raise ValueError(f"{image.width} x {image.height} pixels are more than {max_pixels}; make it smaller")
+        yield image
+
+
+def _decode(source: Path | io.BytesIO, channels: int, max_pixels: int = MAX_PIXELS) -> Tensor:
+    with _open(source, max_pixels) as image:
         upright = ImageOps.exif_transpose(image)
         picture = _to_eight_bits(upright).convert("L" if channels == 1 else "RGB")
         return functional.pil_to_tensor(picture)
