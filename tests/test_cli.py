@@ -120,7 +120,7 @@ def test_the_flags_of_training_are_spelt_as_ever(capsys):
     with pytest.raises(SystemExit) as caught:
         glimpsenet("train", "digits", "--help")
     assert caught.value.code == 0
-    words = capsys.readouterr().out.split()
+    words = capsys.readouterr().out.replace(",", " ").split()
     flags = "out resume device devices num-nodes seed max-steps epochs batch-size backbone backbone-weights image-size"
     for flag in f"{flags} glimpse-size num-glimpses scale-range learning-rate precision workers validations".split():
         assert f"--{flag}" in words
@@ -137,7 +137,19 @@ def test_the_flags_of_use_are_spelt_as_ever(capsys, command, flags):
     with pytest.raises(SystemExit) as caught:
         glimpsenet(command, "--help")
     assert caught.value.code == 0
-    assert set(flags.split()) <= set(capsys.readouterr().out.split())
+    assert set(flags.split()) <= set(capsys.readouterr().out.replace(",", " ").split())
+
+
+@pytest.mark.parametrize("recipe", ["image-folder", "digits"])  # whose defaults differ
+@pytest.mark.parametrize("name", ["pretrained", "even-attention", "windows-vote", "stop-gradient"])
+def test_help_shows_what_a_setting_is_called_and_how_to_unset_it(capsys, recipe, name):
+    with pytest.raises(SystemExit):
+        glimpsenet("train", recipe, "--help")
+    assert f"--{name}, --no-{name}" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        glimpsenet("train", recipe, f"--{name}", f"--no-{name}", "--seed", "-1")
+    assert caught.value.code == 2
+    assert "seed must be" in capsys.readouterr().err  # and of nothing else
 
 
 @pytest.mark.parametrize(

@@ -684,7 +684,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 tyro.conf.OmitArgPrefixes,
                 tyro.conf.OmitSubcommandPrefixes,
                 tyro.conf.AvoidSubcommands,
-                tyro.conf.FlagCreatePairsOff,
             ),
         )
     except UserError as error:
