@@ -179,6 +179,32 @@ def test_wrong_usage_exits_with_2_and_says_nothing_on_standard_output(capsys, ar
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
+        ("evaluat", "no command 'evaluat'; did you mean 'evaluate'?"),
+        ("inspect arows", "no command 'arows'; did you mean 'arrows'?"),
+        ("fly", "no command 'fly'; there are train, evaluate,"),
+        ("train image-folders", "no recipe 'image-folders'; did you mean 'image-folder'?"),
+        ("train digits --max-stepss 3", "no flag '--max-stepss'; did you mean '--max-steps'?"),
+        ("predict run a.png --exit_confidenc=0.5", "no flag '--exit-confidenc'; did you mean '--exit-confidence'?"),
+        ("evaluate run --zzz", "no flag '--zzz'; glimpsenet evaluate --help lists them"),
+    ],
+)
+def test_a_misspelt_word_is_told_in_one_line(refused, arguments, told):
+    assert told in refused(2, *arguments.split())
+
+
+def test_other_wrong_usage_is_told_once_by_tyro(capsys):
+    for arguments, told in {"train digits --epochs many": "'many'", "inspect inject run a.png": "--set"}.items():
+        with pytest.raises(SystemExit) as caught:
+            glimpsenet(*arguments.split())
+        error = capsys.readouterr().err
+        assert caught.value.code == 2
+        assert error.count("For full helptext") == 1
+        assert told in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
         (["train", "digits", "--glimpse-size", "90"], "image_size 80 is smaller than glimpse_size 90"),
         (["train", "digits", "--scale-range", "0.5", "0.2"], "scale_range"),
         (["train", "digits", "--batch-size", "0"], "batch_size"),

@@ -6,6 +6,7 @@ import inspect
 import io
 import json as json_module
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import tyro
 
 from glimpsenet.bench.cli import bench_app
 from glimpsenet.config import Config, DigitsConfig, check_seed
-from glimpsenet.errors import SettingError, UserError, needs_extra, printable
+from glimpsenet.errors import SettingError, UserError, did_you_mean, needs_extra, printable
 from glimpsenet.inspection.cli import inspect_app
 from glimpsenet.recipes import RECIPES
 from glimpsenet.tables import print_table
@@ -668,6 +669,57 @@ def _print_classes(result: dict[str, Any], classes: list[str]) -> None:
     print_table(title, ["class", "accuracy", "images", "mostly taken for"], rows[:20])
 
 
+def _run(arguments: Sequence[str], *, quiet: bool) -> None:
+    """Parse and run; ``quiet`` keeps tyro's help and most of its boxes back."""
+    app.cli(
+        prog="glimpsenet",
+        description=DESCRIPTION,
+        args=arguments,
+        console_outputs=not quiet,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.AvoidSubcommands),
+    )
+
+
+def _told(arguments: Sequence[str], *, quiet: bool) -> str:
+    """What :func:`_run` writes of arguments that run nothing."""
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text), contextlib.suppress(SystemExit):
+        _run(arguments, quiet=quiet)
+    return text.getvalue()
+
+
+def _run_or_name_the_misspelt(arguments: Sequence[str]) -> None:
+    """A word that nothing is called by is told in one line, all other wrong usage in tyro's box."""
+    asks = not {"-h", "--help"}.isdisjoint(arguments)
+    try:
+        _run(arguments, quiet=not asks)
+    except SystemExit as stop:
+        # A value of the wrong type is told whether tyro is quiet or not.
+        if stop.code == 2 and not asks and not _told(arguments, quiet=True):
+            _check_spelling(arguments)
+            _run(arguments, quiet=False)
+        raise
+
+
+def _check_spelling(arguments: Sequence[str]) -> None:
+    """Refuse the first command, recipe or flag that there is none of."""
+    path: list[str] = []
+    while commands := re.match(r"usage: .*\{(.*)\}", text := _told([*path, "--help"], quiet=False)):
+        word, names = next(iter(arguments[len(path) :]), "-"), commands[1].split(",")
+        if word.startswith("-"):
+            return
+        if word not in names:
+            kind = "recipe" if path == ["train"] else "command"
+            raise SettingError(f"no {kind} '{word}'; {did_you_mean(word, names)}")
+        path.append(word)
+    known = re.findall(r"--[\w-]+", text)
+    for word in arguments[len(path) :]:
+        flag = word.partition("=")[0].replace("_", "-")
+        if flag.startswith("--") and flag not in known:
+            lists = f"{' '.join(['glimpsenet', *path])} --help lists them"
+            raise SettingError(f"no flag '{flag}'; {did_you_mean(flag, known, lists)}")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command. Exits with 0 (done), 1 (failed, one line says why) or 2 (wrong usage)."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -676,16 +728,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: no file name may end a command
     try:
-        app.cli(
-            prog="glimpsenet",
-            description=DESCRIPTION,
-            args=arguments,
-            config=(
-                tyro.conf.OmitArgPrefixes,
-                tyro.conf.OmitSubcommandPrefixes,
-                tyro.conf.AvoidSubcommands,
-            ),
-        )
+        _run_or_name_the_misspelt(arguments)
     except UserError as error:
         if debug:
             raise
