@@ -157,5 +157,11 @@ def test_images_of_a_folder_are_found_at_any_depth_in_order(tmp_path):
 def test_nowhere_and_nothing_are_told(tmp_path):
     with pytest.raises(UserError, match=r"no such file or folder: .*absent"):
         find_images(tmp_path / "absent")
+    (tmp_path / "val").mkdir()
+    with pytest.raises(UserError, match=r"no such file or folder: .*/vall; did you mean 'val'\?"):
+        find_images(tmp_path / "vall")
+    with pytest.raises(UserError, match="name image files, or folders of them"):
+        find_images(tmp_path / "no/where")
+    (tmp_path / "val").rmdir()
     with pytest.raises(UserError, match="no images in"):
         find_images(tmp_path)

@@ -106,5 +106,7 @@ def test_weights_of_another_model_are_named(tmp_path):
 
 
 def test_unknown_backbones_are_refused_with_the_nearest_names():
+    with pytest.raises(UserError, match=r"'tf_efficientnet_lite'; did you mean .*tf_efficientnet_lite0"):
+        create_backbone_net("tf_efficientnet_lite")
     with pytest.raises(UserError, match=r"unknown backbone 'resnet19'; did you mean resnet18"):
         create_backbone_net("resnet19")

@@ -21,7 +21,7 @@ from glimpsenet.config import FolderConfig
 from glimpsenet.data.images import EXTENSIONS, UnreadableImageError, check_header, read_image, walk_images
 from glimpsenet.data.sample import UNKNOWN_BOX, Index, Sample, Splits
 from glimpsenet.data.transforms import augmentation_of, evaluation_transform, training_transform
-from glimpsenet.errors import UserError
+from glimpsenet.errors import UserError, did_you_mean
 
 COLUMNS = ["file", "x0", "y0", "x1", "y1"]
 MOST_CHECKED = 2000
@@ -128,9 +128,8 @@ def _list_split(
     except FileNotFoundError as error:
         raise UserError(f"no class folders in {folder}; images go into {split}/CLASS/") from error
     if classes is not None and (strange := sorted(set(found) - set(classes))):
-        raise UserError(
-            f"class '{strange[0]}' is in {folder} but not among the trained ones; remove it, or train with it"
-        )
+        way = did_you_mean(strange[0], classes, "remove it, or train with it")
+        raise UserError(f"class '{strange[0]}' is in {folder} but not among the trained ones; {way}")
     classes = classes or found
     labels = {name: index for index, name in enumerate(classes)}
     samples = [(file, labels[name]) for name in sorted(found) for file in _in_order(folder / name)]

@@ -10,6 +10,7 @@ claims is checked before a pixel of it is decoded.
 
 import contextlib
 import io
+import itertools
 import os
 import stat
 import warnings
@@ -21,7 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from glimpsenet.errors import UserError, first_line
+from glimpsenet.errors import UserError, did_you_mean, first_line
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
@@ -164,7 +165,10 @@ def find_images(path: Path) -> list[Path]:
         UserError: if there is nothing there, or no image in it.
     """
     if not path.exists():
-        raise UserError(f"no such file or folder: {path}")
+        beside = path.parent.iterdir() if path.parent.is_dir() else ()
+        names = [other.name for other in itertools.islice(beside, 1000)]
+        way = did_you_mean(path.name, names, "name image files, or folders of them")
+        raise UserError(f"no such file or folder: {path}; {way}")
     if not path.is_dir():
         return [path]
     files = sorted(walk_images(path))

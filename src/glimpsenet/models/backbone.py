@@ -224,7 +224,7 @@ def create_backbone_net(
     """
     if not timm.is_model(name):
         architecture = name.split(".")[0]
-        nearest = difflib.get_close_matches(architecture, timm.list_models(), n=4, cutoff=0.5)
+        nearest = difflib.get_close_matches(architecture, timm.list_models(), n=5, cutoff=0.5)
         hint = f"did you mean {', '.join(nearest)}?" if nearest else "timm.list_models() lists the names"
         raise UserError(f"unknown backbone '{name}'; {hint}")
     settings: dict[str, Any] = {"in_chans": in_channels, "num_classes": num_classes}
