@@ -19,6 +19,7 @@ import safetensors.torch
 import timm
 import timm.models.resnet
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from jaxtyping import Float
 from timm.data.config import resolve_data_config
 from torch import Tensor, nn
@@ -236,8 +237,11 @@ def create_backbone_net(
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
+        reason = first_line(error).rstrip(".")
+        if isinstance(error, LocalEntryNotFoundError):
+            reason = "they were never downloaded to this machine, and the Hugging Face Hub cannot be reached now"
         raise UserError(
-            f"no pretrained weights for '{name}': {first_line(error)}; pass --backbone-weights FILE or --no-pretrained"
+            f"no pretrained weights for '{name}': {reason}; pass --backbone-weights FILE or --no-pretrained"
         ) from error
     if isinstance(net, timm.models.resnet.ResNet) and not pretrained:
         # As torchvision, and so MGNet and the report, have it; timm zeroes each block's last scale otherwise.
