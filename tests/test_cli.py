@@ -313,7 +313,9 @@ def test_unreadable_training_images_stop_or_are_skipped(refused, capfd, scenes, 
     assert str(bad) in error
     assert "--skip-bad" in error
     glimpsenet(*command, "--out", tmp_path / "b", "--skip-bad")
-    assert "skipped 1 unreadable images, named in summary.json" in capfd.readouterr().out
+    told = capfd.readouterr().out
+    assert "skipped 1 unreadable image, named in summary.json" in told
+    assert told.count("skipped") == 1
     assert str(bad) in json.loads((tmp_path / "b/summary.json").read_text())["skipped_images"][0]
 
 
@@ -548,6 +550,12 @@ def test_unreadable_photos_are_skipped_when_asked_for(capfd, run, photos):
     output, error = capfd.readouterr()
     assert len(output.splitlines()) == 3
     assert error == f"skipped: {result['skipped'][0]}\n"
+
+
+def test_a_prediction_without_any_readable_photo_fails(refused, run, photos):
+    for flags in ([], ["--json"], ["--csv"]):
+        error = refused(1, "predict", run, photos / "c.png", "--skip-bad", *flags)
+        assert "no readable image among 1 file; the first: cannot read image" in error
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])

@@ -20,7 +20,7 @@ from glimpsenet.config import Config, DigitsConfig, check_seed
 from glimpsenet.errors import SettingError, UserError, did_you_mean, needs_extra, printable
 from glimpsenet.inspection.cli import inspect_app
 from glimpsenet.recipes import RECIPES
-from glimpsenet.tables import print_table
+from glimpsenet.tables import counted, print_table
 
 if TYPE_CHECKING:
     from glimpsenet.inference import Prediction
@@ -75,7 +75,7 @@ def train(recipe: Recipe) -> None:
     if summary:
         _print_evaluations({"learned": summary["metrics"]}, None)
         if summary["skipped_images"]:
-            _say(f"skipped {len(summary['skipped_images'])} unreadable images, named in summary.json")
+            _say(f"skipped {counted(len(summary['skipped_images']), 'unreadable image')}, named in summary.json")
         _say(f"{summary['steps']} steps; the run is in {recipe.out}")
 
 
@@ -150,6 +150,8 @@ def evaluate(
             print(json_module.dumps(result), file=output)
             return
         _print_evaluations(results, share)
+        if skipped := shown["skipped"]:
+            _say(f"skipped {counted(len(skipped), 'unreadable image')}; the first: {printable(skipped[0])}")
         _print_classes(shown, loaded.classes)
         if figure is not None:
             _say(f"drew {figure}")
@@ -213,6 +215,8 @@ def predict(
             rows.append(_describe(prediction, top))
             if figure is not None and len(drawn) < MAX_ROWS:
                 drawn.append(prediction)
+        if not rows:
+            raise UserError(f"no readable image among {counted(len(files), 'file')}; the first: {skipped[0]}")
         if drawn and figure is not None:
             gather(drawn).save(figure)
         if json:
@@ -618,7 +622,7 @@ def _print_predictions(rows: list[dict[str, Any]], early_exit: bool) -> None:
     if early_exit:
         columns.append("glimpses")
         table = [[*cells, str(len(row["steps"]))] for cells, row in zip(table, rows, strict=True)]
-    print_table(f"{len(rows)} images", columns, table)
+    print_table(counted(len(rows), "image"), columns, table)
 
 
 def _print_evaluations(results: dict[str, dict[str, Any]], gain_share: float | None) -> None:
@@ -639,14 +643,12 @@ def _print_evaluations(results: dict[str, dict[str, Any]], gain_share: float | N
                 rows.append(["  hit rate", *cells(result["hit_rate"], skip_first=True)])
                 rows.append(["  found so far", *cells(result["found_rate"], skip_first=True)])
     images = next(iter(results.values()))["num_images"]
-    print_table(f"{images} validation images", ["glimpses", *(f"step {s}" for s in range(1, steps + 1))], rows)
+    print_table(counted(images, "validation image"), ["glimpses", *(f"step {s}" for s in range(1, steps + 1))], rows)
     learned, none = (results[name]["accuracy"][-1] if name in results else 0.0 for name in ("learned", "none"))
     if "none" in results and learned - none < 0.01:
         _say(f"glimpses bring {100 * (learned - none):+.1f} points: too little to ask where they come from")
     elif gain_share is not None:
         _say(f"share of the glimpses' gain that is due to where the model looked: {gain_share:.0%}")
-    if skipped := next(iter(results.values()))["skipped"]:
-        _say(f"skipped {len(skipped)} unreadable images; the first: {printable(skipped[0])}")
 
 
 def _print_classes(result: dict[str, Any], classes: list[str]) -> None:

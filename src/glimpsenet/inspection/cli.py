@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from glimpsenet.errors import SettingError, UserError, printable
-from glimpsenet.tables import print_table
+from glimpsenet.tables import counted, print_table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -368,7 +368,7 @@ def quality(
             }
             pairs = [(image, int(label)) for image, label, _ in samples]
             results[name] = _refusing(lambda m=model, p=pairs, s=settings: gradient_quality(m, p, **s))
-            print(f"measured {name}: {results[name].num_images} images")
+            print(f"measured {name}: {counted(results[name].num_images, 'image')}")
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "quality.json", {name: result.to_dict() for name, result in results.items()})
     save_figure(compare_qualities(results), out / "quality.png")
