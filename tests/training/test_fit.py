@@ -372,11 +372,12 @@ def test_a_run_is_not_overwritten(run):
     ("other", "told"),
     [
         (change(DIGITS, batch_size=8), r"batch_size \(it was 4, now 8\)"),
+        (change(DIGITS, max_steps=9), r"max_steps \(it was 6, now 9\); another schedule is another run, .*: --out DIR"),
         (replace(DIGITS, seed=3), r"seed \(it was 0, now 3\)"),
         (replace(DIGITS, data=FolderConfig()), "kind|data"),
         (replace(DIGITS, model=replace(MODEL, scale_range=(0.2, 0.6))), "scale_range"),
     ],
-    ids=["batch size", "seed", "data", "scale range"],
+    ids=["batch size", "schedule", "seed", "data", "scale range"],
 )
 def test_resuming_with_another_setting_is_refused(run, other, told):
     with pytest.raises(UserError, match=told):

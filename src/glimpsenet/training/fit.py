@@ -174,7 +174,10 @@ def _check_folder(config: Config, out: Path, resume: bool) -> None:
     if changed := _first_change(runs.read_description(out).config, config):
         if not resume:
             raise UserError(f"{out} is there already, with another {changed}; --out DIR trains elsewhere")
-        raise UserError(f"cannot resume {out} with another {changed}; use the settings it was started with")
+        way = "use the settings it was started with"
+        if changed.startswith(("max_steps ", "epochs ")):  # the learning rate has come down along the old schedule
+            way = "another schedule is another run, from its beginning: --out DIR without --resume"
+        raise UserError(f"cannot resume {out} with another {changed}; {way}")
 
 
 def _has_only_begun(out: Path) -> bool:
