@@ -120,7 +120,7 @@ def test_the_flags_of_training_are_spelt_as_ever(capsys):
     with pytest.raises(SystemExit) as caught:
         glimpsenet("train", "digits", "--help")
     assert caught.value.code == 0
-    words = capsys.readouterr().out.split()
+    words = capsys.readouterr().out.replace(",", " ").split()
     flags = "out resume device devices num-nodes seed max-steps epochs batch-size backbone backbone-weights image-size"
     for flag in f"{flags} glimpse-size num-glimpses scale-range learning-rate precision workers validations".split():
         assert f"--{flag}" in words
@@ -137,7 +137,19 @@ def test_the_flags_of_use_are_spelt_as_ever(capsys, command, flags):
     with pytest.raises(SystemExit) as caught:
         glimpsenet(command, "--help")
     assert caught.value.code == 0
-    assert set(flags.split()) <= set(capsys.readouterr().out.split())
+    assert set(flags.split()) <= set(capsys.readouterr().out.replace(",", " ").split())
+
+
+@pytest.mark.parametrize("recipe", ["image-folder", "digits"])  # whose defaults differ
+@pytest.mark.parametrize("name", ["pretrained", "even-attention", "windows-vote", "stop-gradient"])
+def test_help_shows_what_a_setting_is_called_and_how_to_unset_it(capsys, recipe, name):
+    with pytest.raises(SystemExit):
+        glimpsenet("train", recipe, "--help")
+    assert f"--{name}, --no-{name}" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        glimpsenet("train", recipe, f"--{name}", f"--no-{name}", "--seed", "-1")
+    assert caught.value.code == 2
+    assert "seed must be" in capsys.readouterr().err  # and of nothing else
 
 
 @pytest.mark.parametrize(
@@ -162,6 +174,32 @@ def test_wrong_usage_exits_with_2_and_says_nothing_on_standard_output(capsys, ar
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("evaluat", "no command 'evaluat'; did you mean 'evaluate'?"),
+        ("inspect arows", "no command 'arows'; did you mean 'arrows'?"),
+        ("fly", "no command 'fly'; there are train, evaluate,"),
+        ("train image-folders", "no recipe 'image-folders'; did you mean 'image-folder'?"),
+        ("train digits --max-stepss 3", "no flag '--max-stepss'; did you mean '--max-steps'?"),
+        ("predict run a.png --exit_confidenc=0.5", "no flag '--exit-confidenc'; did you mean '--exit-confidence'?"),
+        ("evaluate run --zzz", "no flag '--zzz'; glimpsenet evaluate --help lists them"),
+    ],
+)
+def test_a_misspelt_word_is_told_in_one_line(refused, arguments, told):
+    assert told in refused(2, *arguments.split())
+
+
+def test_other_wrong_usage_is_told_once_by_tyro(capsys):
+    for arguments, told in {"train digits --epochs many": "'many'", "inspect inject run a.png": "--set"}.items():
+        with pytest.raises(SystemExit) as caught:
+            glimpsenet(*arguments.split())
+        error = capsys.readouterr().err
+        assert caught.value.code == 2
+        assert error.count("For full helptext") == 1
+        assert told in error
 
 
 @pytest.mark.parametrize(
@@ -277,7 +315,9 @@ def test_unreadable_training_images_stop_or_are_skipped(refused, capfd, scenes, 
     assert str(bad) in error
     assert "--skip-bad" in error
     glimpsenet(*command, "--out", tmp_path / "b", "--skip-bad")
-    assert "skipped 1 unreadable images, named in summary.json" in capfd.readouterr().out
+    told = capfd.readouterr().out
+    assert "skipped 1 unreadable image, named in summary.json" in told
+    assert told.count("skipped") == 1
     assert str(bad) in json.loads((tmp_path / "b/summary.json").read_text())["skipped_images"][0]
 
 
@@ -512,6 +552,12 @@ def test_unreadable_photos_are_skipped_when_asked_for(capfd, run, photos):
     output, error = capfd.readouterr()
     assert len(output.splitlines()) == 3
     assert error == f"skipped: {result['skipped'][0]}\n"
+
+
+def test_a_prediction_without_any_readable_photo_fails(refused, run, photos):
+    for flags in ([], ["--json"], ["--csv"]):
+        error = refused(1, "predict", run, photos / "c.png", "--skip-bad", *flags)
+        assert "no readable image among 1 file; the first: cannot read image" in error
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])

@@ -141,3 +141,17 @@ def test_a_full_disk_leaves_the_old_weights(tmp_path, monkeypatch):
 def test_whoever_may_read_the_configuration_may_read_the_weights(tmp_path):
     make_run(tmp_path)
     assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "config.json").stat().st_mode
+
+
+def test_a_misspelt_run_folder_is_told_with_those_that_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no such run folder: nowhere; glimpsenet train makes one"):
+        read_description(Path("nowhere"))
+    for name in ("demo", "signs"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        write_description(tmp_path / "runs" / name, DESCRIPTION)
+    for misspelt in ("runs/demos", "demo"):
+        with pytest.raises(UserError, match=f"{misspelt}; did you mean 'runs/demo'\\?"):
+            read_description(Path(misspelt))
+    with pytest.raises(UserError, match="nowhere; there are runs/demo, runs/signs"):
+        read_description(Path("nowhere"))

@@ -6,6 +6,7 @@ import inspect
 import io
 import json as json_module
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,10 @@ import tyro
 
 from glimpsenet.bench.cli import bench_app
 from glimpsenet.config import Config, DigitsConfig, check_seed
-from glimpsenet.errors import SettingError, UserError, needs_extra, printable
+from glimpsenet.errors import SettingError, UserError, did_you_mean, needs_extra, printable
 from glimpsenet.inspection.cli import inspect_app
 from glimpsenet.recipes import RECIPES
-from glimpsenet.tables import print_table
+from glimpsenet.tables import counted, print_table
 
 if TYPE_CHECKING:
     from glimpsenet.inference import Prediction
@@ -37,7 +38,7 @@ class TrainingRun:
 
     config: Config
     out: Path
-    """Run folder. One that holds something is not overwritten."""
+    """Run folder. One that holds something that was learned is not overwritten."""
     resume: bool = False
     """Go on after the last checkpoint in the run folder (or start, if there is none)."""
     device: str = "auto"
@@ -76,7 +77,7 @@ def train(recipe: Recipe) -> None:
         _say(f"best on validation, at step {summary['best_step']} of {summary['steps']}; measured in float32:")
         _print_evaluations({"learned": summary["metrics"]}, None)
         if summary["skipped_images"]:
-            _say(f"skipped {len(summary['skipped_images'])} unreadable images, named in summary.json")
+            _say(f"skipped {counted(len(summary['skipped_images']), 'unreadable image')}, named in summary.json")
         _say(f"the run is in {recipe.out}")
 
 
@@ -151,6 +152,8 @@ def evaluate(
             print(json_module.dumps(result), file=output)
             return
         _print_evaluations(results, share)
+        if skipped := shown["skipped"]:
+            _say(f"skipped {counted(len(skipped), 'unreadable image')}; the first: {printable(skipped[0])}")
         _print_classes(shown, loaded.classes)
         if figure is not None:
             _say(f"drew {figure}")
@@ -213,6 +216,8 @@ def predict(
                 continue
             rows.append(_describe(prediction, top))
             readable.append(prediction.file)
+        if not rows:
+            raise UserError(f"no readable image among {counted(len(files), 'file')}; the first: {skipped[0]}")
         drawn = [] if figure is None else spread(readable, MAX_ROWS)
         if drawn and figure is not None:
             again = classify(loaded, drawn, rule=rule)  # rather than keep the pictures of a whole folder
@@ -620,7 +625,7 @@ def _print_predictions(rows: list[dict[str, Any]], early_exit: bool) -> None:
     if early_exit:
         columns.append("glimpses")
         table = [[*cells, str(len(row["steps"]))] for cells, row in zip(table, rows, strict=True)]
-    print_table(f"{len(rows)} images", columns, table)
+    print_table(counted(len(rows), "image"), columns, table)
 
 
 def _print_evaluations(results: dict[str, dict[str, Any]], gain_share: float | None) -> None:
@@ -641,14 +646,12 @@ def _print_evaluations(results: dict[str, dict[str, Any]], gain_share: float | N
                 rows.append(["  hit rate", *cells(result["hit_rate"], skip_first=True)])
                 rows.append(["  found so far", *cells(result["found_rate"], skip_first=True)])
     images = next(iter(results.values()))["num_images"]
-    print_table(f"{images} validation images", ["glimpses", *(f"step {s}" for s in range(1, steps + 1))], rows)
+    print_table(counted(images, "validation image"), ["glimpses", *(f"step {s}" for s in range(1, steps + 1))], rows)
     learned, none = (results[name]["accuracy"][-1] if name in results else 0.0 for name in ("learned", "none"))
     if "none" in results and learned - none < 0.01:
         _say(f"glimpses bring {100 * (learned - none):+.1f} points: too little to ask where they come from")
     elif gain_share is not None:
         _say(f"share of the glimpses' gain that is due to where the model looked: {gain_share:.0%}")
-    if skipped := next(iter(results.values()))["skipped"]:
-        _say(f"skipped {len(skipped)} unreadable images; the first: {printable(skipped[0])}")
 
 
 def _print_classes(result: dict[str, Any], classes: list[str]) -> None:
@@ -671,6 +674,57 @@ def _print_classes(result: dict[str, Any], classes: list[str]) -> None:
     print_table(title, ["class", "accuracy", "images", "mostly taken for"], rows[:20])
 
 
+def _run(arguments: Sequence[str], *, quiet: bool) -> None:
+    """Parse and run; ``quiet`` keeps tyro's help and most of its boxes back."""
+    app.cli(
+        prog="glimpsenet",
+        description=DESCRIPTION,
+        args=arguments,
+        console_outputs=not quiet,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.AvoidSubcommands),
+    )
+
+
+def _told(arguments: Sequence[str], *, quiet: bool) -> str:
+    """What :func:`_run` writes of arguments that run nothing."""
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text), contextlib.suppress(SystemExit):
+        _run(arguments, quiet=quiet)
+    return text.getvalue()
+
+
+def _run_or_name_the_misspelt(arguments: Sequence[str]) -> None:
+    """A word that nothing is called by is told in one line, all other wrong usage in tyro's box."""
+    asks = not {"-h", "--help"}.isdisjoint(arguments)
+    try:
+        _run(arguments, quiet=not asks)
+    except SystemExit as stop:
+        # A value of the wrong type is told whether tyro is quiet or not.
+        if stop.code == 2 and not asks and not _told(arguments, quiet=True):
+            _check_spelling(arguments)
+            _run(arguments, quiet=False)
+        raise
+
+
+def _check_spelling(arguments: Sequence[str]) -> None:
+    """Refuse the first command, recipe or flag that there is none of."""
+    path: list[str] = []
+    while commands := re.match(r"usage: .*\{(.*)\}", text := _told([*path, "--help"], quiet=False)):
+        word, names = next(iter(arguments[len(path) :]), "-"), commands[1].split(",")
+        if word.startswith("-"):
+            return
+        if word not in names:
+            kind = "recipe" if path == ["train"] else "command"
+            raise SettingError(f"no {kind} '{word}'; {did_you_mean(word, names)}")
+        path.append(word)
+    known = re.findall(r"--[\w-]+", text)
+    for word in arguments[len(path) :]:
+        flag = word.partition("=")[0].replace("_", "-")
+        if flag.startswith("--") and flag not in known:
+            lists = f"{' '.join(['glimpsenet', *path])} --help lists them"
+            raise SettingError(f"no flag '{flag}'; {did_you_mean(flag, known, lists)}")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command. Exits with 0 (done), 1 (failed, one line says why) or 2 (wrong usage)."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -679,17 +733,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: no file name may end a command
     try:
-        app.cli(
-            prog="glimpsenet",
-            description=DESCRIPTION,
-            args=arguments,
-            config=(
-                tyro.conf.OmitArgPrefixes,
-                tyro.conf.OmitSubcommandPrefixes,
-                tyro.conf.AvoidSubcommands,
-                tyro.conf.FlagCreatePairsOff,
-            ),
-        )
+        _run_or_name_the_misspelt(arguments)
     except UserError as error:
         if debug:
             raise

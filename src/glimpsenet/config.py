@@ -5,7 +5,6 @@ keeps its own as ``config.json``; :func:`from_json` reads it back strictly.
 """
 
 import dataclasses
-import difflib
 import functools
 import json
 import math
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from glimpsenet.errors import SettingError, UserError
+from glimpsenet.errors import SettingError, UserError, did_you_mean
 
 MOST_GLIMPSES, LARGEST_IMAGE = 1000, 16_384
 """What nobody needs; but a stranger's config.json may ask for more than ever ends, or fits into memory."""
@@ -340,7 +339,5 @@ def replace_settings(config: ModelConfig, **settings: Any) -> ModelConfig:
     names = [entry.name for entry in dataclasses.fields(config)]
     for name in settings:
         if name not in names:
-            nearest = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean '{nearest[0]}'?" if nearest else f"there are {', '.join(names)}"
-            raise SettingError(f"the model has no setting '{name}'; {hint}")
+            raise SettingError(f"the model has no setting '{name}'; {did_you_mean(name, names)}")
     return dataclasses.replace(config, **settings)

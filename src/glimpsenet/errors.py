@@ -1,6 +1,7 @@
 """The kinds of error a person is meant to read, and what makes text readable."""
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 
@@ -15,6 +16,12 @@ def printable(text: str) -> str:
 def first_line(error: BaseException) -> str:
     """What an error says, on one line; its kind if it says nothing."""
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
+def did_you_mean(word: str, names: Collection[str], otherwise: str = "") -> str:
+    """The way out of a misspelt name: the nearest there is, or else ``otherwise`` (all of them if empty)."""
+    nearest = difflib.get_close_matches(word, names, n=1)
+    return f"did you mean '{nearest[0]}'?" if nearest else otherwise or f"there are {', '.join(names)}"
 
 
 class UserError(Exception):

@@ -9,7 +9,6 @@ has been run here at full size. Estimated for one H100 with 16 processor cores: 
 computes for 1 or 2; reading and augmenting images takes the rest.
 """
 
-import difflib
 import fnmatch
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from glimpsenet.config import Config, DigitsConfig, FolderConfig, ModelConfig, TrainingConfig
-from glimpsenet.errors import SettingError
+from glimpsenet.errors import SettingError, did_you_mean
 
 
 def digits() -> Config:
@@ -261,7 +260,5 @@ def recipe(name: str) -> Config:
         SettingError: for an unknown name, with the nearest.
     """
     if name not in RECIPES:
-        nearest = difflib.get_close_matches(name, RECIPES, n=1)
-        hint = f"did you mean '{nearest[0]}'?" if nearest else f"there are {', '.join(RECIPES)}"
-        raise SettingError(f"no recipe '{name}'; {hint}")
+        raise SettingError(f"no recipe '{name}'; {did_you_mean(name, RECIPES)}")
     return RECIPES[name]()

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from glimpsenet import sharing
 from glimpsenet.config import Config, from_dict, to_dict
-from glimpsenet.errors import UserError
+from glimpsenet.errors import UserError, did_you_mean
 from glimpsenet.files import write_aside, write_json
 from glimpsenet.models.build import build_model
 from glimpsenet.models.glimpsenet import GlimpseNet
@@ -170,7 +170,7 @@ def read_description(folder: Path) -> Description:
         UserError: if the folder is no run folder, or the file is damaged.
     """
     if not folder.is_dir():
-        raise UserError(f"no such run folder: {folder}")
+        raise UserError(f"no such run folder: {folder}; {_runs_beside(folder)}")
     file = folder / CONFIG
     if not file.is_file():
         raise UserError(f"{folder} is no run folder: it has no {CONFIG} (glimpsenet train makes one)")
@@ -184,6 +184,14 @@ def read_description(folder: Path) -> Description:
         return Description(from_dict(values["config"]), classes, channels)
     except (UserError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{file} is damaged: {error}") from error
+
+
+def _runs_beside(folder: Path) -> str:
+    """The way to a run folder that is called otherwise."""
+    beside = folder.parent if folder.parent.is_dir() else Path("runs")
+    found = sorted(str(file.parent) for top in {beside, Path("runs")} for file in top.glob(f"*/{CONFIG}"))
+    others = f"there are {', '.join(found[:5])}" if found else "glimpsenet train makes one"
+    return did_you_mean(str(folder), found, others)
 
 
 def save_weights(model: GlimpseNet, folder: Path) -> None:

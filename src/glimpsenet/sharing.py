@@ -10,6 +10,7 @@ Sources: huggingface_hub's ``ModelHubMixin``, of which ``runs.Run`` is one; the 
 import contextlib
 import dataclasses
 import json
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def one_line_errors(repo_id: str) -> Iterator[None]:
         way = f": {LOG_IN}" if error.response.status_code in (401, 403) else ""
         raise UserError(f"the Hub refuses {repo_id}: {first_line(error)}{way}") from error
     except Exception as error:  # a connection fails in the kinds of whatever library the Hub's speaks through
-        reason = " ".join(str(error).split())[:200]
+        reason = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise UserError(f"cannot reach {repo_id} on the Hub, and it is no folder here: {reason}") from error
 
 

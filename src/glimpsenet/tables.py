@@ -5,6 +5,11 @@ import sys
 from glimpsenet.errors import printable
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 image``, ``2 images``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Print a table: the first column left, numbers right; not folded into a file or pipe."""
     from rich.box import SIMPLE_HEAD

@@ -334,3 +334,9 @@ def test_a_batch_of_unreadable_files_is_empty():
     sample = PhotoDataset([Path("absent.png")], [0], FitSquare(8))[0, 0]
     batch = collate([sample, sample])
     assert [len(field) for field in batch] == [0, 0, 0, 0, 0, 2]
+
+
+def test_a_misspelt_class_is_told_with_the_nearest_there_is(data):
+    make_photo(data / "val/dogs/g.png")
+    assert "class 'dogs' is in" in refusal(data)
+    assert refusal(data).endswith("did you mean 'dog'?")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from glimpsenet.data.images import UnreadableImageError, find_images, read_image
+from glimpsenet.data.images import UnreadableImageError, check_header, find_images, read_image
 from glimpsenet.errors import UserError
 
 
@@ -135,6 +135,15 @@ def test_what_is_no_image_is_named_in_one_line(tmp_path, make):
     assert isinstance(caught.value, UserError)
 
 
+def test_what_is_no_image_is_called_so(tmp_path):
+    (tmp_path / "photo.jpg").write_text("this is\nno image")
+    for look in (read_image, check_header):
+        with pytest.raises(UnreadableImageError, match=r"photo\.jpg: the file is not an image of a known format$"):
+            look(tmp_path / "photo.jpg")
+    make_truncated_photo(tmp_path / "half.jpg")
+    check_header(tmp_path / "half.jpg")  # its beginning is whole
+
+
 def test_images_of_a_folder_are_found_at_any_depth_in_order(tmp_path):
     names = ["b.png", "a/z.JPG", "a/b/c.webp", "notes.txt", "a.csv", "c.jpeg.part"]
     for name in names:
@@ -148,5 +157,11 @@ def test_images_of_a_folder_are_found_at_any_depth_in_order(tmp_path):
 def test_nowhere_and_nothing_are_told(tmp_path):
     with pytest.raises(UserError, match=r"no such file or folder: .*absent"):
         find_images(tmp_path / "absent")
+    (tmp_path / "val").mkdir()
+    with pytest.raises(UserError, match=r"no such file or folder: .*/vall; did you mean 'val'\?"):
+        find_images(tmp_path / "vall")
+    with pytest.raises(UserError, match="name image files, or folders of them"):
+        find_images(tmp_path / "no/where")
+    (tmp_path / "val").rmdir()
     with pytest.raises(UserError, match="no images in"):
         find_images(tmp_path)

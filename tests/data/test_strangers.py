@@ -215,7 +215,7 @@ def test_postscript_is_not_handed_to_an_interpreter(tmp_path):
     file.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n")
     with Image.open(file) as image:
         assert image.format == "EPS"
-    with pytest.raises(UnreadableImageError, match="cannot identify") as caught:
+    with pytest.raises(UnreadableImageError, match="the file is not an image") as caught:
         read_image(file)
     assert isinstance(caught.value.__cause__, UnidentifiedImageError)
 

@@ -65,6 +65,17 @@ def test_what_cannot_be_is_wrong_usage_told_in_one_line(inspect, capsys, flags, 
     assert "\n" not in error
 
 
+@pytest.mark.parametrize("command", [["arrows"], ["sweep", "--points", "3"], ["field", "--points", "2"]])
+def test_the_loss_is_that_of_the_folders_class(inspect, run, tmp_path, command):
+    image = sorted((run / "scenes" / "val").rglob("*.png"))[0]
+    assert inspect(*command).startswith(f"loss of class '{image.parent.name}' (the folder's)\n")
+    other = str((int(image.parent.name) + 1) % 10)
+    assert inspect(*command, "--label", other).startswith(f"loss of class '{other}'\n")
+    elsewhere = tmp_path / "photo.png"
+    elsewhere.write_bytes(image.read_bytes())
+    assert "(the predicted one; --label names another)\n" in inspect(*command, file=elsewhere)
+
+
 def test_a_folder_is_no_image(inspect, capsys, tmp_path):
     with pytest.raises(SystemExit) as stop:
         inspect("arrows", file=tmp_path)

@@ -1,9 +1,12 @@
 """The backbone: timm's interface, normalisation, weights, and batch normalisation shared or separate."""
 
+from functools import partial
+
 import pytest
 import safetensors.torch
 import timm
 import torch
+from huggingface_hub import hf_hub_download
 
 from glimpsenet.errors import UserError
 from glimpsenet.models.backbone import (
@@ -106,5 +109,14 @@ def test_weights_of_another_model_are_named(tmp_path):
 
 
 def test_unknown_backbones_are_refused_with_the_nearest_names():
+    with pytest.raises(UserError, match=r"'tf_efficientnet_lite'; did you mean .*tf_efficientnet_lite0"):
+        create_backbone_net("tf_efficientnet_lite")
     with pytest.raises(UserError, match=r"unknown backbone 'resnet19'; did you mean resnet18"):
         create_backbone_net("resnet19")
+
+
+def test_weights_that_cannot_be_downloaded_are_told_in_a_whole_sentence(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("timm.models._hub.hf_hub_download", partial(hf_hub_download, cache_dir=tmp_path))
+    with pytest.raises(UserError, match=r"cannot be reached now; pass --backbone-weights FILE or --no-pretrained$"):
+        create_backbone_net("resnet18", pretrained=True)

@@ -128,6 +128,9 @@ def test_every_combination_trains_a_batch_of_one(clue, sampling):
     ("images", "message"),
     [
         (torch.rand(1, 1, 40, 30), r"must be square.*\[1, 1, 40, 30\]"),
+        (torch.rand(1, 3, 40, 40), r"must be \[batch, 1, size, size\].*got \[1, 3, 40, 40\]"),
+        (torch.rand(40, 40), r"must be \[batch, 1, size, size\].*got \[40, 40\]"),
+        (torch.rand(1, 1, 40, 40).double(), r"of type torch.float64 do not fit the model's torch.float32"),
         (torch.rand(1, 1, 8, 8), r"\[1, 1, 8, 8\] are smaller than a glimpse, 12 x 12"),
     ],
 )

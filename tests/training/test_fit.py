@@ -7,6 +7,7 @@ import math
 import os
 import pickle
 import resource
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -334,6 +335,25 @@ def test_resuming_a_run_that_has_no_checkpoint_yet_starts_it(run, tmp_path, monk
     assert (tmp_path / "cut/metrics.csv").read_bytes() == (run / "metrics.csv").read_bytes()
 
 
+def test_the_same_command_starts_a_run_over_that_never_saved_anything(run, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(GlimpseTask, "training_step", at_step(GlimpseTask.training_step, fail)(2))
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(DIGITS, tmp_path / "cut")
+    with pytest.raises(UserError, match=r"is there already, with another seed \(it was 0, now 3\); --out"):
+        train(replace(DIGITS, seed=3), tmp_path / "cut")
+    train(DIGITS, tmp_path / "cut")
+    assert equal(weights(tmp_path / "cut"), weights(run))
+    assert (tmp_path / "cut/metrics.csv").read_bytes() == (run / "metrics.csv").read_bytes()
+    for kept in ("model.safetensors", "checkpoints/last.ckpt"):  # either is enough to lose something
+        other = tmp_path / Path(kept).name
+        (other / kept).parent.mkdir(parents=True)
+        shutil.copy(run / kept, other / kept)
+        shutil.copy(run / "config.json", other)
+        with pytest.raises(UserError, match="is there already; --resume"):
+            train(DIGITS, other)
+
+
 def test_resuming_a_finished_run_changes_nothing(tmp_path):
     first = train(DIGITS, tmp_path / "run")
     before = weights(tmp_path / "run"), rows(tmp_path / "run")
@@ -352,11 +372,12 @@ def test_a_run_is_not_overwritten(run):
     ("other", "told"),
     [
         (change(DIGITS, batch_size=8), r"batch_size \(it was 4, now 8\)"),
+        (change(DIGITS, max_steps=9), r"max_steps \(it was 6, now 9\); another schedule is another run, .*: --out DIR"),
         (replace(DIGITS, seed=3), r"seed \(it was 0, now 3\)"),
         (replace(DIGITS, data=FolderConfig()), "kind|data"),
         (replace(DIGITS, model=replace(MODEL, scale_range=(0.2, 0.6))), "scale_range"),
     ],
-    ids=["batch size", "seed", "data", "scale range"],
+    ids=["batch size", "schedule", "seed", "data", "scale range"],
 )
 def test_resuming_with_another_setting_is_refused(run, other, told):
     with pytest.raises(UserError, match=told):
@@ -557,6 +578,15 @@ def test_an_unreadable_image_stops_training_and_is_named(photos, tmp_path):
     config = replace(photos, data=replace(photos.data, skip_bad=False))
     with pytest.raises(UserError, match=r"cannot read image .*png.*; remove the file or pass --skip-bad"):
         train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()  # val/red/2.png is told before anything is begun
+
+
+def test_a_run_that_a_bad_image_stopped_goes_on_without_it(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("glimpsenet.data.folder.MOST_CHECKED", 0)
+    strict = replace(photos, data=replace(photos.data, skip_bad=False))
+    with pytest.raises(UserError, match="pass --skip-bad"):
+        train(strict, tmp_path / "run")
+    assert len(train(photos, tmp_path / "run")["skipped_images"]) == 2
 
 
 # ---- configurations ------------------------------------------------------------------------------------------------

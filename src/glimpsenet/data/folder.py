@@ -18,12 +18,14 @@ from torchvision.datasets.folder import find_classes
 from torchvision.transforms import v2
 
 from glimpsenet.config import FolderConfig
-from glimpsenet.data.images import EXTENSIONS, UnreadableImageError, read_image, walk_images
+from glimpsenet.data.images import EXTENSIONS, UnreadableImageError, check_header, read_image, walk_images
 from glimpsenet.data.sample import UNKNOWN_BOX, Index, Sample, Splits
 from glimpsenet.data.transforms import augmentation_of, evaluation_transform, training_transform
-from glimpsenet.errors import UserError
+from glimpsenet.errors import UserError, did_you_mean
 
 COLUMNS = ["file", "x0", "y0", "x1", "y1"]
+MOST_CHECKED = 2000
+"""Validation images whose headers are read before training: a second or so, and half a minute of a disk that seeks."""
 
 
 class PhotoDataset(Dataset[Sample]):
@@ -108,6 +110,8 @@ def open_folder(
         # AutoAugment moves pixels but cannot move boxes.
         carried = {} if config.augmentation == "imagenet" else boxes
         train = PhotoDataset(train_files, train_labels, transform, boxes=carried, channels=channels, seed=seed)
+        if not config.skip_bad:
+            _check_headers(val_files[:MOST_CHECKED])
     transform = evaluation_transform(image_size, config.augmentation)
     val = PhotoDataset(val_files, val_labels, transform, boxes=boxes, channels=channels)
     return Splits(train, val, known, channels, has_boxes=any(file in boxes for file in val_files))
@@ -124,9 +128,8 @@ def _list_split(
     except FileNotFoundError as error:
         raise UserError(f"no class folders in {folder}; images go into {split}/CLASS/") from error
     if classes is not None and (strange := sorted(set(found) - set(classes))):
-        raise UserError(
-            f"class '{strange[0]}' is in {folder} but not among the trained ones; remove it, or train with it"
-        )
+        way = did_you_mean(strange[0], classes, "remove it, or train with it")
+        raise UserError(f"class '{strange[0]}' is in {folder} but not among the trained ones; {way}")
     classes = classes or found
     labels = {name: index for index, name in enumerate(classes)}
     samples = [(file, labels[name]) for name in sorted(found) for file in _in_order(folder / name)]
@@ -135,6 +138,15 @@ def _list_split(
     if split == "train" and (empty := set(range(len(classes))) - {label for _, label in samples}):
         raise UserError(f"class folder without images: {folder / classes[min(empty)]}")
     return [file for file, _ in samples], [label for _, label in samples], classes
+
+
+def _check_headers(files: Sequence[Path]) -> None:
+    """What is no image is told before training: the first validation may come hours later."""
+    for file in files:
+        try:
+            check_header(file)
+        except UnreadableImageError as error:
+            raise UserError(f"{error}; remove the file or pass --skip-bad") from error
 
 
 def _in_order(folder: Path) -> list[Path]:

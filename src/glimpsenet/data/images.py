@@ -8,7 +8,9 @@ whatever the file is called), only regular files are opened (a pipe would be wai
 claims is checked before a pixel of it is decoded.
 """
 
+import contextlib
 import io
+import itertools
 import os
 import stat
 import warnings
@@ -20,7 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from glimpsenet.errors import UserError, first_line
+from glimpsenet.errors import UserError, did_you_mean, first_line
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
@@ -41,10 +43,29 @@ def read_image(file: Path, channels: int = 3) -> Tensor:
     Raises:
         UnreadableImageError: naming the file and what is wrong with it.
     """
+    with _named(file):
+        return _decode(file, channels)
+
+
+def check_header(file: Path) -> None:
+    """Refuse a file that :func:`read_image` would refuse before it decodes a pixel; a broken rest goes unseen.
+
+    Raises:
+        UnreadableImageError: naming the file and what is wrong with it.
+    """
+    with _named(file), _open(file):
+        pass
+
+
+@contextlib.contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """What goes wrong with an image file names it."""
     try:
         if not stat.S_ISREG(os.stat(file).st_mode):
             raise ValueError("it is no regular file")
-        return _decode(file, channels)
+        yield
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError(f"cannot read image {file}: the file is not an image of a known format") from error
     except Exception as error:  # decoders raise all kinds; whatever it is, this file is not readable
         # Pillow repeats the name, which stands here already.
         reason = first_line(error).replace(repr(str(file)), "the file").replace(str(file), "the file")
@@ -65,11 +86,17 @@ def decode_image(content: bytes, channels: int = 3, *, name: str = "the image", 
         raise UnreadableImageError(f"cannot read {name}: {first_line(error)}") from error
 
 
-def _decode(source: Path | io.BytesIO, channels: int, max_pixels: int = MAX_PIXELS) -> Tensor:
+@contextlib.contextmanager
+def _open(source: Path | io.BytesIO, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     # Pillow warns of odd metadata; what it then makes of the pixels is all there is to say about the file.
     with warnings.catch_warnings(action="ignore"), Image.open(source, formats=FORMATS) as image:
         if image.width * image.height > max_pixels:
             raise ValueError(f"{image.width} x {image.height} pixels are more than {max_pixels}; make it smaller")
+        yield image
+
+
+def _decode(source: Path | io.BytesIO, channels: int, max_pixels: int = MAX_PIXELS) -> Tensor:
+    with _open(source, max_pixels) as image:
         upright = ImageOps.exif_transpose(image)
         picture = _to_eight_bits(upright).convert("L" if channels == 1 else "RGB")
         return functional.pil_to_tensor(picture)
@@ -138,7 +165,10 @@ def find_images(path: Path) -> list[Path]:
         UserError: if there is nothing there, or no image in it.
     """
     if not path.exists():
-        raise UserError(f"no such file or folder: {path}")
+        beside = path.parent.iterdir() if path.parent.is_dir() else ()
+        names = [other.name for other in itertools.islice(beside, 1000)]
+        way = did_you_mean(path.name, names, "name image files, or folders of them")
+        raise UserError(f"no such file or folder: {path}; {way}")
     if not path.is_dir():
         return [path]
     files = sorted(walk_images(path))

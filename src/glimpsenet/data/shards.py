@@ -178,7 +178,7 @@ def write_shards(source: Path, out: Path, size: int, seed: int = 0) -> int:
         raise UserError(f"{out} is not an empty folder; choose another")
     with needs_extra("writing shards", "shards"):
         from webdataset.writer import TarWriter
-    splits = open_folder(FolderConfig(data=source), 1, seed)
+    splits = open_folder(FolderConfig(data=source, skip_bad=True), 1, seed)
     if bad := [name for name in splits.classes if not name.isprintable()]:
         raise UserError(f"class {bad[0]!r} cannot be a line of {CLASSES}; rename its folder")
     out.mkdir(parents=True, exist_ok=True)

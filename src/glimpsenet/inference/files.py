@@ -54,6 +54,12 @@ class Unreadable:
     problem: str
 
 
+def true_class(file: Path, classes: Sequence[str]) -> str | None:
+    """The class that an image file lies in the folder of; None if the folder is called otherwise."""
+    folder = file.resolve().parent.name
+    return folder if folder in classes else None
+
+
 def predict(
     run: Run,
     files: str | Path | Sequence[str | Path],

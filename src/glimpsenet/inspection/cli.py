@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from glimpsenet.errors import SettingError, UserError, printable
-from glimpsenet.tables import print_table
+from glimpsenet.tables import counted, print_table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,7 @@ class Look:
     """What is looked at."""
 
     label: str | None = None
-    """True class of the image, by name; the predicted one if not given."""
+    """True class of the image, by name; if not given, that of its folder, or else the predicted one."""
     loss: LossName = "last"
     """Whose derivative: the last step's loss, the window's own step's, the auxiliary or the whole training loss."""
     windows: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="STEP=s,tx,ty")] = ()
@@ -68,6 +68,7 @@ def _read(run: Path, image: Path, device: str) -> "tuple[Run, Tensor]":
 
 
 def _observe(run: Path, image: Path, look: Look) -> Observed:
+    from glimpsenet.inference.files import true_class
     from glimpsenet.inspection import gradients
     from glimpsenet.inspection.injection import parse_windows
     from glimpsenet.models.policies import FixedGlimpses
@@ -76,12 +77,15 @@ def _observe(run: Path, image: Path, look: Look) -> Observed:
     if look.label is not None and look.label not in loaded.classes:
         raise SettingError(f"the run has no class '{look.label}'; it has {', '.join(loaded.classes[:12])}...")
     windows = parse_windows(look.windows, loaded.model.num_glimpses, allow_outside=look.allow_outside)
+    label = look.label or true_class(image, loaded.classes)
     scene = gradients.observe(
         loaded.model,
         picture,
-        None if look.label is None else loaded.classes.index(look.label),
+        None if label is None else loaded.classes.index(label),
         policy=FixedGlimpses(windows, otherwise=loaded.model.policy) if windows else None,
     )
+    source = "" if look.label else " (the predicted one; --label names another)" if label is None else " (the folder's)"
+    print(printable(f"loss of class '{loaded.classes[scene.label]}'{source}"))
     loss = gradients.by_name(look.loss, loaded.config.training.auxiliary_weight)
     return Observed(loaded, scene, loss)
 
@@ -364,7 +368,7 @@ def quality(
             }
             pairs = [(image, int(label)) for image, label, _ in samples]
             results[name] = _refusing(lambda m=model, p=pairs, s=settings: gradient_quality(m, p, **s))
-            print(f"measured {name}: {results[name].num_images} images")
+            print(f"measured {name}: {counted(results[name].num_images, 'image')}")
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "quality.json", {name: result.to_dict() for name, result in results.items()})
     save_figure(compare_qualities(results), out / "quality.png")

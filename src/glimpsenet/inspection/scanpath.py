@@ -14,6 +14,7 @@ from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
 from glimpsenet.inference import Prediction
+from glimpsenet.inference.files import true_class
 from glimpsenet.inspection.figures import as_shown, draw_window, frame, label, save_result, show_image, step_color
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.models.policies import Policy
@@ -141,7 +142,7 @@ def gather(predictions: Sequence[Prediction]) -> Scanpaths:
                 affine=prediction.affine,
                 probabilities=prediction.probabilities,
                 classes=prediction.classes,
-                label=folder if (folder := prediction.file.resolve().parent.name) in prediction.classes else None,
+                label=true_class(prediction.file, prediction.classes),
             )
             for prediction in predictions
         ]

@@ -19,6 +19,7 @@ import safetensors.torch
 import timm
 import timm.models.resnet
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from jaxtyping import Float
 from timm.data.config import resolve_data_config
 from torch import Tensor, nn
@@ -224,7 +225,7 @@ def create_backbone_net(
     """
     if not timm.is_model(name):
         architecture = name.split(".")[0]
-        nearest = difflib.get_close_matches(architecture, timm.list_models(), n=4, cutoff=0.5)
+        nearest = difflib.get_close_matches(architecture, timm.list_models(), n=5, cutoff=0.5)
         hint = f"did you mean {', '.join(nearest)}?" if nearest else "timm.list_models() lists the names"
         raise UserError(f"unknown backbone '{name}'; {hint}")
     settings: dict[str, Any] = {"in_chans": in_channels, "num_classes": num_classes}
@@ -236,8 +237,11 @@ def create_backbone_net(
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
+        reason = first_line(error).rstrip(".")
+        if isinstance(error, LocalEntryNotFoundError):
+            reason = "they were never downloaded to this machine, and the Hugging Face Hub cannot be reached now"
         raise UserError(
-            f"no pretrained weights for '{name}': {first_line(error)}; pass --backbone-weights FILE or --no-pretrained"
+            f"no pretrained weights for '{name}': {reason}; pass --backbone-weights FILE or --no-pretrained"
         ) from error
     if isinstance(net, timm.models.resnet.ResNet) and not pretrained:
         # As torchvision, and so MGNet and the report, have it; timm zeroes each block's last scale otherwise.

@@ -112,7 +112,7 @@ class GlimpseNet(nn.Module):
             num_glimpses: T, if not the model's own.
 
         Raises:
-            ValueError: for images that are not square, smaller than a glimpse, or not floating point.
+            ValueError: for images of another shape, type or number of channels than the model takes.
         """
         self.check_images(images)
         prepared = self.generator.prepare(images)
@@ -178,12 +178,16 @@ class GlimpseNet(nn.Module):
         """Refuse what the loop cannot look at.
 
         Raises:
-            ValueError: for images that are not square, smaller than a glimpse, or not floating point.
+            ValueError: for images of another shape, type or number of channels than the model takes.
         """
-        shape, smallest = list(images.shape), self.generator.glimpse_size
+        shape, smallest, channels = list(images.shape), self.generator.glimpse_size, len(self.normalization.mean)
+        if images.ndim != 4 or images.shape[1] != channels:
+            raise ValueError(f"images must be [batch, {channels}, size, size] for this model; got {shape}")
         if images.shape[-1] != images.shape[-2]:
             raise ValueError(f"images must be square, [batch, channel, size, size]; got {shape}: resize or pad them")
         if images.shape[-1] < smallest:
             raise ValueError(f"images of shape {shape} are smaller than a glimpse, {smallest} x {smallest}")
         if not images.is_floating_point():
             raise ValueError(f"images of type {images.dtype} are not normalised: pass model.normalization(images)")
+        if images.dtype != self.classifier.weight.dtype and not torch.is_autocast_enabled(images.device.type):
+            raise ValueError(f"images of type {images.dtype} do not fit the model's {self.classifier.weight.dtype}")

@@ -61,7 +61,7 @@ def fit(
 
     Args:
         config: the experiment.
-        out: the run folder, new; with ``resume`` one to go on in, if it is there.
+        out: the run folder, new, or without a checkpoint yet; with ``resume`` one to go on in, if it is there.
         objective: of your own, in place of the one that ``config.training.objective`` names; the run's ``config.json``
             says "own" then. To resume, hand in one of the same class, made in the same way: its parameters and buffers
             come from the checkpoint, all else that it was made with does not.
@@ -156,28 +156,51 @@ def _told_where_to_go_on(out: Path) -> Iterator[None]:
         raise UserError(f"cannot go on training in {out}: {first_line(error)}; make room, or {way}") from error
 
 
-FREE = ("workers", "validations", "log_localization_statistics")
-"""Settings of the training that may change on the way: they do not change what is learned."""
+FREE = ("workers", "validations", "log_localization_statistics", "skip_bad")
+"""Settings that may change on the way: they do not change what is learned."""
 
 
 def _check_folder(config: Config, out: Path, resume: bool) -> None:
-    """Refuse to overwrite a run, or to go on with another one."""
+    """Refuse to overwrite a run, or to go on with another one.
+
+    The same command may start over where no checkpoint was ever written: there is nothing to lose.
+    """
     if resume:  # of a process that was killed while it wrote
         for folder in (out, out / runs.CHECKPOINTS):
             remove_unfinished(folder)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not resume and not _has_only_begun(out):
+        raise UserError(f"{out} is there already; --resume goes on with it, --out DIR trains elsewhere")
+    if changed := _first_change(runs.read_description(out).config, config):
         if not resume:
-            raise UserError(f"{out} is there already; --resume goes on with it, --out DIR trains elsewhere")
-        before, now = to_dict(runs.read_description(out).config), to_dict(config)
-        for part, settings in now.items():
-            changed = [
-                f"{name} (it was {before[part][name]}, now {value})"
-                for name, value in (settings.items() if isinstance(settings, dict) else [])
-                if before[part].get(name, value) != value and name not in FREE
-            ]
-            if changed or (not isinstance(settings, dict) and before[part] != settings):
-                what = changed[0] if changed else f"{part} (it was {before[part]}, now {settings})"
-                raise UserError(f"cannot resume {out} with another {what}; use the settings it was started with")
+            raise UserError(f"{out} is there already, with another {changed}; --out DIR trains elsewhere")
+        way = "use the settings it was started with"
+        if changed.startswith(("max_steps ", "epochs ")):  # the learning rate has come down along the old schedule
+            way = "another schedule is another run, from its beginning: --out DIR without --resume"
+        raise UserError(f"cannot resume {out} with another {changed}; {way}")
+
+
+def _has_only_begun(out: Path) -> bool:
+    """Whether a folder is a run's in which nothing that was learned was ever saved."""
+    checkpoints = any((out / runs.CHECKPOINTS).glob("*.ckpt"))
+    return (out / runs.CONFIG).is_file() and not checkpoints and not (out / runs.WEIGHTS).exists()
+
+
+def _first_change(old: Config, new: Config) -> str | None:
+    """The first setting that is not free to differ, with both values."""
+    before, now = to_dict(old), to_dict(new)
+    for part, settings in now.items():
+        changed = [
+            f"{name} (it was {before[part][name]}, now {value})"
+            for name, value in (settings.items() if isinstance(settings, dict) else [])
+            if before[part].get(name, value) != value and name not in FREE
+        ]
+        if changed:
+            return changed[0]
+        if not isinstance(settings, dict) and before[part] != settings:
+            return f"{part} (it was {before[part]}, now {settings})"
+    return None
 
 
 def _create_trainer(
