@@ -80,6 +80,26 @@ def training(result: Result) -> list[str]:
     return [*table(columns, rows), "", possible, *circumstances(result)]
 
 
+def convolutions(result: Result) -> list[str]:
+    """A row a convolution: how fast each of its passes runs, in both precisions."""
+    ways, precisions = ("forward", "input gradient", "weight gradient"), ("float32", "bfloat16")
+    rows = [
+        ["{} to {}, {} px, kernel {}, stride {}".format(*row["shape"]), str(row["calls"])]
+        + [" / ".join(f"{row[name][way]['gflops']:.0f}" for way in ways) for name in precisions]
+        for row in result["convolutions"]
+    ]
+    columns = ["convolution", "calls", *(f"GFLOP/s, {name}: {', '.join(ways)}" for name in precisions)]
+    step, best = result["step"], result["best_gflops"]
+    told = []
+    for name in precisions:
+        now, least = step["ms"][name], step["least_ms"][name]
+        told.append(
+            f"{name}: convolutions take {now:.0f} ms a step, and would take {least:.0f} ms if all ran at the best"
+        )
+        told.append(f"that was seen, {best[name]:.0f} GFLOP/s.")
+    return [*table(columns, rows), "", *told, *circumstances(result)]
+
+
 def learning(result: Result) -> list[str]:
     """Mean losses over stretches of the run."""
     losses = result["losses"]
@@ -240,6 +260,7 @@ FIGURES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "inference": ("speed-resnet18.json", inference),
     "training": ("speed-resnet18.json", training),
     "training-bfloat": ("speed-resnet18-bfloat16.json", training),
+    "convolutions": ("speed-convolutions.json", convolutions),
     "learning": ("speed-learning.json", learning),
     "scaling": ("speed-scaling.json", scaling),
     "early-exit": ("speed-early-exit.json", early_exit),
