@@ -8,6 +8,9 @@ from matplotlib.figure import Figure
 
 from glimpsenet.inspection.figures import label
 
+LONGEST = 40
+"""Characters of a run's folder in a legend."""
+
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 """One a model, of the same palette as all figures."""
 ATTACK_NAMES = {
@@ -51,7 +54,7 @@ def _plot_attacks(axes: Axes, result: dict[str, Any]) -> None:
         bounds = np.array([entries[names[number]]["interval"] for number in here]).T
         at = np.array(here) - 0.4 + (place + 0.5) * width
         spread = np.abs(bounds - np.array(values))
-        axes.bar(at, values, width * 0.92, color=COLORS[place % len(COLORS)], label=label(model["model"], 40))
+        axes.bar(at, values, width * 0.92, color=COLORS[place % len(COLORS)], label=_end(model["model"]))
         axes.errorbar(at, values, yerr=spread, fmt="none", ecolor="black", elinewidth=1, capsize=2)
     axes.set_xticks(range(len(names)), [ATTACK_NAMES[name] for name in names], fontsize=8)
     axes.set_ylim(0, 1.02)
@@ -103,7 +106,7 @@ def _plot_corruptions(axes: Axes, result: dict[str, Any]) -> None:
             lows.append(min(values))
             highs.append(max(values))
         at = np.arange(len(names)) - 0.4 + (place + 0.5) * width
-        axes.bar(at, means, width * 0.92, color=COLORS[place % len(COLORS)], label=label(model["model"], 40))
+        axes.bar(at, means, width * 0.92, color=COLORS[place % len(COLORS)], label=_end(model["model"]))
         axes.vlines(at, lows, highs, color="black", linewidth=1)
     axes.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names], fontsize=8)
     axes.set_ylim(0, 1.02)
@@ -111,3 +114,8 @@ def _plot_corruptions(axes: Axes, result: dict[str, Any]) -> None:
     axes.set_title("under corruptions: mean over severities; lines: from the best severity to the worst", fontsize=10)
     axes.legend(fontsize=8)
     axes.grid(axis="y", alpha=0.3)
+
+
+def _end(folder: str) -> str:
+    """Of a long path, the end: that is what tells runs apart."""
+    return label(folder if len(folder) <= LONGEST else f"…{folder[1 - LONGEST :]}")
