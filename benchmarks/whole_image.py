@@ -2,11 +2,13 @@
 
     difference = mean over photos of (share of seeds right with glimpses - share of seeds right on the whole image)
 
-with a paired bootstrap over the photos of val (Efron 1979). Glimpses learn from class labels alone (recipe
-``image-folder``); the plain backbone sees the whole image at full size (recipe ``whole-image``).
+with a paired bootstrap over the photos of test (Efron 1979), or of val where there is no test. Glimpses learn from
+class labels alone (recipe ``image-folder``); the plain backbone sees the whole image at full size (recipe
+``whole-image``).
 
 Command: ``python benchmarks/whole_image.py --data FOLDER --backbone NAME [--backbone-weights FILE] [--seeds 3]``;
-goes on where it stopped; leaves ``benchmarks/results/whole-image-FOLDER.json``
+goes on where it stopped; leaves ``benchmarks/results/whole-image-FOLDER.json`` and, of every run, a record in
+``benchmarks/results/whole-image-FOLDER/``, which is not trained again
 """
 
 import argparse
@@ -27,7 +29,7 @@ from glimpsenet.data.loading import InOrder, create_loader, open_data
 from glimpsenet.files import write_json
 from glimpsenet.recipes import RECIPES
 from glimpsenet.runs import load_run
-from glimpsenet.training.series import read_results, train_series
+from glimpsenet.training.series import evaluate_held_out, train_series
 
 GLIMPSES, WHOLE = "glimpses", "whole-image"
 RECIPE_OF = {GLIMPSES: "image-folder", WHOLE: "whole-image"}
@@ -47,16 +49,16 @@ def experiments(chosen: argparse.Namespace) -> dict[str, list[Config]]:
     return configs
 
 
-def right(folder: Path) -> Tensor:
-    """Whether each photo of val is classified right, in order: 0 or 1."""
+def measure(folder: Path, device: str) -> dict[str, Any]:
+    """A run under every policy, and whether each held-out photo is classified right, in order: 0 or 1."""
     run = load_run(folder)
-    splits = open_data(run.config, run.classes, run.channels)
+    _, photos = open_data(run.config, run.classes, run.channels).held_out()
     answers = []
     with torch.inference_mode():
-        for batch in create_loader(splits.val, InOrder(len(splits.val)), 64):
+        for batch in create_loader(photos, InOrder(len(photos)), 64):
             logits = run.model(run.model.normalization(batch.images)).logits[:, -1]
-            answers.append((logits.argmax(1) == batch.labels).double())
-    return torch.cat(answers)
+            answers.append((logits.argmax(1) == batch.labels).int())
+    return {**evaluate_held_out(folder, device), "right": torch.cat(answers).tolist()}
 
 
 def paired_bootstrap(difference: Tensor, draws: int = 10_000) -> tuple[float, float]:
@@ -78,11 +80,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", choices=RECIPE_OF, default=list(RECIPE_OF), help="train these alone")
     parser.add_argument("--out", type=Path, default=Path("runs/whole-image"))
     chosen = parser.parse_args(arguments)
-    folders = train_series(experiments(chosen), chosen.out)
-    if len(folders) < len(RECIPE_OF):
+    records = RESULTS / f"whole-image-{chosen.data.name}"
+    results = train_series(experiments(chosen), chosen.out, records=records, measure=measure)
+    if len(results) < len(RECIPE_OF):
         return
-    results = read_results(folders)
-    correct = {name: torch.stack([right(folder) for folder in places]).mean(0) for name, places in folders.items()}
+    correct = {
+        name: torch.tensor([record["evaluation"]["right"] for record in entries]).double().mean(0)
+        for name, entries in results.items()
+    }
     difference = correct[GLIMPSES] - correct[WHOLE]
     low, high = paired_bootstrap(difference)
     summary = results[GLIMPSES][0]["summary"]
@@ -90,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     values = {
         "command": shlex.join(["python", "benchmarks/whole_image.py", *sys.argv[1:]]),
         "photos": len(difference),
+        "split": results[GLIMPSES][0]["evaluation"]["split"],
         "seeds": list(chosen.seeds),
         "difference": {"mean": float(difference.mean()), "low": low, "high": high},
         "share_of_operations": costs[GLIMPSES] / costs[WHOLE],

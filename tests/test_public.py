@@ -65,7 +65,7 @@ GEOMETRY = {
 }
 SETTINGS = {
     Config: "model data training seed",
-    DigitsConfig: "train_scenes val_scenes num_clutter noise",
+    DigitsConfig: "train_scenes val_scenes test_scenes num_clutter noise",
     FolderConfig: "data augmentation skip_bad",
     ModelConfig: "backbone backbone_weights pretrained num_glimpses image_size glimpse_size scale_range sampling "
     "align_corners spatial_clue clue_with_scale fusion num_heads even_attention batch_norm localization "

@@ -8,7 +8,7 @@ from glimpsenet.config import DigitsConfig, from_dict, to_dict
 from glimpsenet.errors import SettingError
 from glimpsenet.models.build import build_model
 from glimpsenet.recipes import PAPER, RECIPES, baseline, list_recipes, recipe
-from glimpsenet.reproduction.rows import OURS, ROWS, Setting, row_config
+from glimpsenet.reproduction.rows import OURS, ROWS, WHOLE, Setting, row_config
 
 CLUE = {"model.spatial_clue": "positional"}
 LOCALIZATION = {"model.localization": "spatiotemporal"}
@@ -76,7 +76,8 @@ def test_rows_on_digits_are_small_and_else_the_papers(name):
     config = row_config(name, Setting(), seed=3)
     assert isinstance(config.data, DigitsConfig)
     assert (config.model.backbone, config.model.image_size, config.seed) == ("glimpse_cnn", 80, 3)
-    assert config.model.glimpse_size == (11 if "s7" in name else 20)
+    assert config.model.glimpse_size == (80 if name == WHOLE else 11 if "s7" in name else 20)
+    assert config.training.precision == "float32"
     assert config.model.batch_norm == ("separate" if name == OURS else "shared")
     paper = baseline() if name == OURS else RECIPES[name]()
     for setting in (

@@ -7,6 +7,7 @@ import io
 import json as json_module
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 app = tyro.extras.SubcommandApp()
 DESCRIPTION = (
     "Image classification by glimpses. `glimpsenet COMMAND --help` explains a command; --debug shows tracebacks."
+)
+OPTIMISTIC = (
+    "measured on val, which chose the checkpoint: expect less on new images; keep some in test/CLASS for a fair number"
 )
 RunFolder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
 
@@ -76,6 +80,11 @@ def train(recipe: Recipe) -> None:
         # While training, validation computes as training does, in bfloat16 where the device has it.
         _say(f"best on validation, at step {summary['best_step']} of {summary['steps']}; measured in float32:")
         _print_evaluations({"learned": summary["metrics"]}, None)
+        if summary["test_metrics"] is None:
+            _say(OPTIMISTIC)
+        else:
+            _say("the same on the test images, which chose nothing:")
+            _print_evaluations({"learned": summary["test_metrics"]}, None)
         if summary["skipped_images"]:
             _say(f"skipped {counted(len(summary['skipped_images']), 'unreadable image')}, named in summary.json")
         _say(f"the run is in {recipe.out}")
@@ -88,6 +97,7 @@ def evaluate(
     *,
     glimpses: Literal["learned", "random", "center", "none", "oracle", "all"] = "learned",
     data: Path | None = None,
+    split: Literal["val", "test"] | None = None,
     batch_size: int = 64,
     workers: int = 0,
     seed: int = 0,
@@ -96,12 +106,14 @@ def evaluate(
     figure: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Measure a run on its validation images.
+    """Measure a run on its test images or, where there are none, on its validation images.
 
     Args:
         run: run folder.
         glimpses: who looks: the trained policy, chance, the centre, nobody after the first look, the boxes, or all.
-        data: another folder with val/CLASS/*.jpg (and boxes.csv).
+        data: another folder with val/CLASS/*.jpg (and test/CLASS/*.jpg, boxes.csv).
+        split: images to measure on; test if not given and there are any. The checkpoint was chosen on val, so figures
+            from there are optimistic.
         batch_size: images at a time.
         workers: processes that read images.
         seed: of random glimpses.
@@ -124,7 +136,8 @@ def evaluate(
         if data is not None:
             config = config.with_data(data)
         splits = open_data(config, loaded.classes, loaded.channels)
-        loader = create_loader(splits.val, InOrder(len(splits.val)), batch_size, workers=workers)
+        name, images = splits.held_out(split)
+        loader = create_loader(images, InOrder(len(images)), batch_size, workers=workers)
         settings: dict[str, Any] = {
             "scale_range": config.model.scale_range,
             "image_size": config.model.image_size,
@@ -132,11 +145,11 @@ def evaluate(
             "seed": seed,
             "skip_bad": skip_bad,
         }
-        if glimpses == "oracle" and not splits.has_boxes:
-            raise UserError("the oracle needs to know where to look: there is no boxes.csv for the validation images")
+        if glimpses == "oracle" and not images.has_boxes:
+            raise UserError(f"the oracle needs to know where to look: there is no boxes.csv for the {name} images")
         with workers_that_die():
             if glimpses == "all":
-                result = accuracy.evaluate_all(loaded.model, loader, has_boxes=splits.has_boxes, **settings)
+                result = accuracy.evaluate_all(loaded.model, loader, has_boxes=images.has_boxes, **settings)
                 results, share = result["policies"], result["glimpse_gain_share"]
             else:
                 result = accuracy.evaluate(loaded.model, loader, glimpses=glimpses, **settings)
@@ -149,9 +162,11 @@ def evaluate(
                 raise UserError(f"a confusion matrix of {len(loaded.classes)} classes is too large to draw")
             save_figure(plot_confusion(shown["confusion_matrix"], loaded.classes), figure)
         if json:
-            print(json_module.dumps(result), file=output)
+            print(json_module.dumps({**result, "split": name}), file=output)
             return
         _print_evaluations(results, share)
+        if name == "val":
+            _say(OPTIMISTIC)
         if skipped := shown["skipped"]:
             _say(f"skipped {counted(len(skipped), 'unreadable image')}; the first: {printable(skipped[0])}")
         _print_classes(shown, loaded.classes)
@@ -330,6 +345,7 @@ def reproduce(
     rows: tuple[str, ...] = (),
     data: Path | None = None,
     out: Path = Path("runs/reproduction"),
+    records: Path | None = None,
     seeds: int = 1,
     max_steps: int | None = None,
     image_size: int | None = None,
@@ -340,9 +356,10 @@ def reproduce(
     """Train the rows of the paper's Table 1 and report them beside the paper's numbers; goes on where it stopped.
 
     Args:
-        rows: names of rows; all eight and one of ours if none is given.
+        rows: names of rows; all eight, one of ours and the plain backbone if none is given.
         data: image folder with train/CLASS and val/CLASS; digit scenes if not given.
         out: folder of the runs and the report.
+        records: folder of one JSON a finished run, which is not trained again; OUT/records if not given.
         seeds: how often to train each row.
         max_steps: optimiser steps a row; 800 on digits, 12 epochs on a folder if not given.
         image_size: side of the images in pixels; glimpses keep their share.
@@ -357,14 +374,15 @@ def reproduce(
     from glimpsenet.reproduction.report import write_report
     from glimpsenet.reproduction.run import train_rows
 
-    folders = train_rows(rows or ROWS, out, setting, seeds=seeds, device=device, tell=_say)
-    report = write_report(folders, out, setting)
+    found = train_rows(rows or ROWS, out, setting, seeds=seeds, records=records, device=device, tell=_say)
+    report = write_report(found, out, setting, command=shlex.join(["glimpsenet", *sys.argv[1:]]))
     print_table(
         f"accuracy after the last glimpse, {report['data']}",
-        ["row", "here", "first look", "random", "mean s"],
+        ["row", "seeds", "here", "first look", "random", "mean s"],
         [
             [
                 row,
+                str(values["seeds"]),
                 *(f"{values[name]:.3f}" for name in ("accuracy", "first_look", "random")),
                 f"{values['affine_mean'][0]:.2f}",
             ]
@@ -417,7 +435,7 @@ def data_digits(
     destination: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DEST")],
     /,
     *,
-    scenes: tyro.conf.OmitArgPrefixes[DigitsConfig] = DigitsConfig(train_scenes=1000, val_scenes=200),  # noqa: B008
+    scenes: tyro.conf.OmitArgPrefixes[DigitsConfig] = DigitsConfig(train_scenes=1000, val_scenes=200, test_scenes=200),  # noqa: B008
     image_size: int = 80,
     seed: int = 0,
 ) -> None:

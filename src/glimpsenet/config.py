@@ -122,23 +122,27 @@ class DigitsConfig:
     train_scenes: int = 12_000
     """Scenes an epoch; fresh ones every epoch."""
     val_scenes: int = 1_000
-    """Validation scenes; always the same."""
+    """Validation scenes, which choose the checkpoint; always the same."""
+    test_scenes: int = 1_000
+    """Test scenes, which choose nothing; always the same."""
     num_clutter: int = 8
     """Clutter patches a scene, 7 x 7 pixels each."""
     noise: float = 0.05
     """Standard deviation of the Gaussian noise, in units of white."""
 
     def __post_init__(self) -> None:
-        _require(self.train_scenes >= 1 and self.val_scenes >= 1, "there must be at least one scene of each kind")
+        scenes = (self.train_scenes, self.val_scenes, self.test_scenes)
+        _require(min(scenes) >= 1, "there must be at least one scene of each kind")
         _require(self.num_clutter >= 0 and self.noise >= 0, "num_clutter and noise must not be negative")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FolderConfig:
-    """Image folders: train/CLASS/*.jpg, val/CLASS/*.jpg, and boxes.csv (file,x0,y0,x1,y1) if places are known."""
+    """Image folders: train/CLASS/*.jpg, val/CLASS/*.jpg; test/CLASS/*.jpg if some images are to choose nothing, and
+    boxes.csv (file,x0,y0,x1,y1) if places are known."""
 
     data: Path = Path("data")
-    """Folder that holds train/, val/ and, optionally, boxes.csv."""
+    """Folder that holds train/, val/ and, optionally, test/ and boxes.csv."""
     augmentation: Literal["none", "light", "imagenet"] = "light"
     """light: small moves, zooms and colour changes; imagenet: random resized crop, flip, AutoAugment."""
     skip_bad: bool = False

@@ -43,7 +43,7 @@ def test_every_method_learns_something(name):
 
 def test_runs_are_summed_up_and_not_repeated(tmp_path):
     values = bench_localization(tiny(), ["best"], tmp_path, tell=lambda _: None)
-    assert set(values["methods"]) == {"best", "mgnet", "oracle"}
+    assert set(values["methods"]) == {"best", "mgnet", "pathwise-mipmap", "oracle"}
     for method in values["methods"].values():
         assert method["steps"] == 2
         assert len(method["accuracy_by_step"]) == 3

@@ -13,7 +13,7 @@ from glimpsenet.data.digits import CLASSES, DigitScenes, draw_scenes, load_digit
 from glimpsenet.data.folder import open_folder
 from glimpsenet.errors import UserError
 
-SMALL = DigitsConfig(train_scenes=600, val_scenes=300)
+SMALL = DigitsConfig(train_scenes=600, val_scenes=300, test_scenes=200)
 
 
 def enlarge(small: np.ndarray) -> np.ndarray:
@@ -32,19 +32,23 @@ def same(one, other) -> bool:
     return one.place == other.place and one.label == other.label and bool((one.image == other.image).all())
 
 
-def test_digits_are_sklearns_enlarged_and_split_1437_to_360_without_overlap():
+def test_digits_are_sklearns_enlarged_and_split_without_overlap():
     pixels, labels = load_small_digits(return_X_y=True)
     pictures = enlarge(pixels.reshape(-1, 8, 8) / 16)
-    train, train_labels = load_digits("train")
-    val, val_labels = load_digits("val")
-    assert (len(train), len(val)) == (1437, 360)
+    splits = {split: load_digits(split) for split in ("train", "val", "test")}
+    assert {split: len(images) for split, (images, _) in splits.items()} == {"train": 1077, "val": 360, "test": 360}
 
     def count(images, names):
         keys = np.round(images * 256).astype(np.uint8)  # the enlarged values are multiples of 1/256
         return Counter((key.tobytes(), int(name)) for key, name in zip(keys, names, strict=True))
 
-    assert count(train, train_labels) + count(val, val_labels) == count(pictures, labels)
-    assert not count(train, train_labels) & count(val, val_labels)
+    train, val, test = (count(*part) for part in splits.values())
+    assert train + val + test == count(pictures, labels)
+    assert not train & val
+    assert not (train + val) & test
+    # val is what it was before there was a test split
+    order = np.random.default_rng(0).permutation(len(labels))
+    assert np.array_equal(splits["val"][1], labels[order[1437:]])
 
 
 def test_a_bare_scene_is_the_digit_in_its_box_and_black_elsewhere():
@@ -117,16 +121,17 @@ def test_training_scenes_are_new_in_every_epoch_and_follow_the_seed():
 
 
 def test_validation_scenes_are_always_the_same():
-    train, val, _, _, _ = open_digits(SMALL, 20, seed=1)
-    _, other, _, _, _ = open_digits(SMALL, 20, seed=2)
-    assert (len(train), len(val)) == (600, 300)
-    assert same(val[0, 7], val[9, 7])
-    assert same(val[0, 7], other[0, 7])
+    splits, other = (open_digits(SMALL, 20, seed=seed) for seed in (1, 2))
+    assert (len(splits.train), len(splits.val), len(splits.test)) == (600, 300, 200)
+    for ours, theirs in ((splits.val, other.val), (splits.test, other.test)):
+        assert same(ours[0, 7], ours[9, 7])
+        assert same(ours[0, 7], theirs[0, 7])
+    assert not same(splits.val[0, 7], splits.test[0, 7])
 
 
 def test_a_sample_is_a_grey_image_with_label_and_box():
     splits = open_digits(DigitsConfig(train_scenes=5, val_scenes=5, num_clutter=0, noise=0), 32, seed=0)
-    assert (splits.classes, splits.channels, splits.has_boxes) == (CLASSES, 1, True)
+    assert (splits.classes, splits.channels, splits.val.has_boxes) == (CLASSES, 1, True)
     sample = splits.train[0, 4]
     assert (sample.place, sample.photo_size, sample.image.shape) == (4, (32, 32), (1, 32, 32))
     assert sample.image.dtype == torch.float32
@@ -141,15 +146,15 @@ def test_a_canvas_that_cannot_hold_a_digit_is_refused():
 
 
 def test_written_scenes_are_read_back_with_the_same_pixels_boxes_and_labels(tmp_path: Path):
-    config = DigitsConfig(train_scenes=60, val_scenes=20)
-    assert write_scenes(tmp_path / "new/digits", config, 32, seed=3) == 80
+    config = DigitsConfig(train_scenes=60, val_scenes=20, test_scenes=10)
+    assert write_scenes(tmp_path / "new/digits", config, 32, seed=3) == 90
     with open(tmp_path / "new/digits/boxes.csv", newline="") as stream:
-        assert len(list(csv.DictReader(stream))) == 80
+        assert len(list(csv.DictReader(stream))) == 90
     read = open_folder(FolderConfig(data=tmp_path / "new/digits", augmentation="none"), 32, seed=0, channels=1)
     made = open_digits(config, 32, seed=3)
     assert read.classes == CLASSES
-    assert read.has_boxes
-    for mine, theirs, size in ((read.train, made.train, 60), (read.val, made.val, 20)):
+    for mine, theirs, size in ((read.train, made.train, 60), (read.val, made.val, 20), (read.test, made.test, 10)):
+        assert mine.has_boxes
         assert len(mine) == size
         for index in range(size):
             sample = mine[0, index]

@@ -56,7 +56,7 @@ def test_files_labels_and_classes_follow_the_folders_in_order(data):
     make_photo(data / "train/dog/deeper/x.JPG")
     (data / "train/dog/notes.txt").write_text("not an image")
     splits = open_plain(data)
-    assert (splits.classes, splits.channels, splits.has_boxes) == (["cat", "dog"], 3, False)
+    assert (splits.classes, splits.channels, splits.val.has_boxes) == (["cat", "dog"], 3, False)
     assert [file.name for file in splits.train.files] == ["a.png", "b.png", "c.png", "d.png", "x.JPG"]
     assert splits.train.labels == [0, 0, 1, 1, 1]
     assert [splits.val[0, index].label for index in range(2)] == [0, 1]
@@ -133,14 +133,29 @@ def test_boxes_belong_to_the_images_however_the_folder_is_spelt(data, spelling, 
     monkeypatch.chdir(data.parent)
     (data / "boxes.csv").write_text("file,x0,y0,x1,y1\nval/dog/f.png,1,2,3,5\n")
     splits = open_folder(FolderConfig(data=Path(spelling), augmentation="none"), 8, seed=0)
-    assert splits.has_boxes
+    assert splits.val.has_boxes
     assert splits.val[0, 1].box.tolist() == [1, 3, 3, 6]  # 8 x 6 photo, one row of padding above
 
 
-def test_has_boxes_speaks_of_validation_images(data):
+def test_test_images_are_measured_on_where_there_are_any(data):
+    splits = open_plain(data)
+    assert splits.test is None
+    assert splits.held_out() == ("val", splits.val)
+    with pytest.raises(UserError, match="no test images"):
+        splits.held_out("test")
+    make_photo(data / "test/dog/z.png")
+    splits = open_plain(data)
+    assert (splits.test.files, splits.test.labels) == ([data / "test/dog/z.png"], [1])
+    assert splits.held_out() == ("test", splits.test)
+    assert splits.held_out("val") == ("val", splits.val)
+    make_photo(data / "test/zebra/z.png")
+    assert "'zebra'" in refusal(data)
+
+
+def test_boxes_of_training_images_are_no_boxes_of_validation_images(data):
     (data / "boxes.csv").write_text("file,x0,y0,x1,y1\ntrain/dog/c.png,1,2,3,5\n")
     splits = open_plain(data)
-    assert not splits.has_boxes
+    assert (splits.train.has_boxes, splits.val.has_boxes) == (True, False)
     assert splits.train[0, 2].box.tolist() == [1, 3, 3, 6]
     assert splits.train[0, 3].box.isnan().all()
 

@@ -1,6 +1,8 @@
 """Training rows, going on after an interruption, and the report, on a handful of images."""
 
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,15 +17,14 @@ from glimpsenet.reproduction.report import Section, summarize, to_html, to_markd
 from glimpsenet.reproduction.rows import Setting
 from glimpsenet.reproduction.run import train_rows
 from glimpsenet.training import series
-from glimpsenet.training.series import read_results
 
-ROWS = ["baseline", "2d-spatial-loc-s7-no-aux", "pretrained-frozen", "baseline-separate-norms"]
+ROWS = ["baseline", "2d-spatial-loc-s7-no-aux", "pretrained-frozen", "baseline-separate-norms", "baseline-whole-image"]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reproduction")
-    write_scenes(folder / "scenes", DigitsConfig(train_scenes=24, val_scenes=12), 40, seed=0)
+    write_scenes(folder / "scenes", DigitsConfig(train_scenes=60, val_scenes=12, test_scenes=12), 40, seed=0)
     torch.manual_seed(0)
     weights = folder / "weights.safetensors"
     safetensors.torch.save_file(create_backbone_net("glimpse_cnn").state_dict(), weights)
@@ -32,44 +33,43 @@ def trained(tmp_path_factory):
 
 
 def test_rows_are_trained_as_they_say(trained):
-    _, setting, folders = trained
-    results = read_results(folders)
-    assert list(results) == ROWS
+    folder, setting, results = trained
+    assert sorted(results) == sorted(ROWS)
     for entries in results.values():
         assert set(entries[0]["evaluation"]["policies"]) == {"learned", "random", "center", "none", "oracle"}
     frozen = results["pretrained-frozen"][0]["summary"]["cost"]
     assert frozen["trainable_parameters"] < frozen["parameters"]
-    early = safetensors.torch.load_file(folders["pretrained-frozen"][0] / "model.safetensors")
+    early = safetensors.torch.load_file(folder / "out/pretrained-frozen/seed-0/model.safetensors")
     start = safetensors.torch.load_file(setting.backbone_weights)
     assert torch.equal(early["backbone.net.stages.0.0.weight"], start["stages.0.0.weight"])
 
 
 def test_finished_rows_are_not_repeated_and_lost_ones_are(trained, monkeypatch):
-    folder, setting, folders = trained
+    folder, setting, _ = trained
     again = []
     original = series.fit
     monkeypatch.setattr(series, "fit", lambda config, out, **k: (again.append(out), original(config, out, **k)))
-    lost = folders["baseline"][0] / series.EVALUATION
-    before = lost.read_text()
+    lost = folder / "out/records/baseline-seed-0.json"
+    before = json.loads(lost.read_text())
     lost.unlink()  # as if it had been interrupted before
     train_rows(ROWS, folder / "out", setting, tell=lambda _: None)
-    assert again == [folders["baseline"][0]]
-    assert lost.read_text() == before
+    assert again == [folder / "out/baseline/seed-0"]
+    assert json.loads(lost.read_text())["evaluation"] == before["evaluation"]
 
 
 def test_another_setting_is_refused(trained):
     folder, setting, _ = trained
     other = Setting(setting.data, 3, setting.image_size, setting.backbone, setting.backbone_weights)
-    with pytest.raises(UserError, match="baseline/seed-0 was trained in another setting"):
+    with pytest.raises(UserError, match=r"baseline-seed-0\.json is of another setting"):
         train_rows(["baseline"], folder / "out", other, tell=lambda _: None)
     with pytest.raises(SettingError, match="no row 'basline'; the rows are baseline, "):
         train_rows(["basline"], folder / "out", setting)
 
 
 def test_the_report_shows_the_papers_numbers_beside_ours(trained):
-    folder, setting, folders = trained
+    folder, setting, results = trained
     out = folder / "out"
-    values = write_report(folders, out, setting)
+    values = write_report(results, out, setting)
     text = (out / "report.md").read_text()
     accuracy = 100 * values["rows"]["2d-spatial-loc-s7-no-aux"]["accuracy"]
     base = 100 * values["rows"]["baseline"]["accuracy"]
@@ -84,13 +84,24 @@ def test_the_report_shows_the_papers_numbers_beside_ours(trained):
 
 
 def test_a_damaged_result_is_named(trained):
-    _, _, folders = trained
-    file = folders["baseline"][0] / "evaluation.json"
+    folder, setting, _ = trained
+    file = folder / "out/records/baseline-seed-0.json"
     before = file.read_text()
-    file.write_text(before[: len(before) // 2])
-    with pytest.raises(UserError, match=r"evaluation\.json is damaged: .*; remove .*seed-0 to train it again"):
-        read_results({"baseline": folders["baseline"]})
+    for damaged in (before[: len(before) // 2], "[]", '{"config": {}, "evaluation": {}, "curve": {}}'):
+        file.write_text(damaged)
+        with pytest.raises(UserError, match=r"baseline-seed-0\.json is damaged: .*; remove it to train that run again"):
+            train_rows(["baseline"], folder / "out", setting, tell=lambda _: None)
     file.write_text(before)
+
+
+def test_a_committed_record_stands_for_a_run_whose_folder_is_gone(trained, tmp_path):
+    folder, setting, results = trained
+    kept = folder / "out/records"
+    elsewhere = tmp_path / "data"
+    elsewhere.symlink_to(setting.data)  # the same data under another path
+    again = train_rows(["baseline"], tmp_path / "new", replace(setting, data=elsewhere), records=kept)
+    assert again["baseline"][0]["evaluation"] == results["baseline"][0]["evaluation"]
+    assert not (tmp_path / "new").exists()
 
 
 def test_means_and_deviations_over_seeds():

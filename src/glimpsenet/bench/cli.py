@@ -30,12 +30,13 @@ def localization(
     max_steps: int | None = None,
     seeds: int = 1,
     out: Path = Path("runs/bench-localization"),
+    records: Path | None = None,
     device: str = "auto",
 ) -> None:
     """Train ways of learning where to look side by side, and compare them; goes on where it stopped.
 
     Args:
-        methods: names of methods; all if none is given; mgnet and oracle are always among them.
+        methods: names of methods; all if none is given; mgnet, pathwise-mipmap and oracle are always among them.
         task: recipe whose data, backbone and schedule all methods share.
         data: image folder, for the task image-folder.
         backbone: a timm model, for the task image-folder.
@@ -43,6 +44,7 @@ def localization(
         max_steps: optimiser steps of every method; the recipe's own if not given.
         seeds: how often to train each method.
         out: folder of the runs, of localization.json and localization.png.
+        records: folder of one JSON a finished run, which is not trained again; OUT/records if not given.
         device: auto, cpu, cuda, cuda:1, mps.
     """
     from dataclasses import replace
@@ -66,7 +68,14 @@ def localization(
         training=replace(config.training, max_steps=max_steps or config.training.max_steps),
     )
     values = bench_localization(
-        config, methods or tuple(METHODS), out, seeds=seeds, device=device, tell=lambda text: print(text, flush=True)
+        config,
+        methods or tuple(METHODS),
+        out,
+        seeds=seeds,
+        records=records,
+        device=device,
+        command=_command(),
+        tell=_tell,
     )
     print_methods(values["methods"])
     print(f"wrote {out / 'localization.json'} and {out / 'localization.png'}")
@@ -440,9 +449,12 @@ def _write(out: Path, device: "torch.device", result: dict[str, Any]) -> None:
     from glimpsenet.training.fit import describe_machine
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    command = shlex.join(["glimpsenet", *sys.argv[1:]])
-    write_json(out, {"command": command, "machine": describe_machine(device), **result})
+    write_json(out, {"command": _command(), "machine": describe_machine(device), **result})
     _tell(f"wrote {out}")
+
+
+def _command() -> str:
+    return shlex.join(["glimpsenet", *sys.argv[1:]])
 
 
 def _require_positive(**flags: tuple[int, ...]) -> None:

@@ -16,9 +16,10 @@ from glimpsenet.config import Config
 from glimpsenet.errors import SettingError
 from glimpsenet.files import write_json
 from glimpsenet.recipes import with_papers_localization
-from glimpsenet.training.series import mean_curve, read_curve, read_results, train_series
+from glimpsenet.training.series import Record, curve_of, mean_curve, train_series
 
-BEST, REFERENCE, BOUND = "best", "mgnet", "oracle"
+BEST, REFERENCE, LIKE_FOR_LIKE, BOUND = "best", "mgnet", "pathwise-mipmap", "oracle"
+"""Ours; all of MGNet; MGNet's localization in what is otherwise ours; and what true places would give."""
 WORTH_TELLING = 0.01
 """Of accuracy: smaller gains are not divided by."""
 
@@ -50,7 +51,7 @@ METHODS: dict[str, tuple[Callable[[Config], Config], str]] = {
     REFERENCE: (_mgnet, "MGNet: linear, pathwise, bilinear, shared norms"),
     BOUND: (lambda c: change(c, objective="oracle"), "trained and evaluated on the boxes: the bound"),
     "mgnet-separate-norms": (lambda c: change(_mgnet(c), model={"batch_norm": "separate"}), "mgnet, separate norms"),
-    "pathwise-mipmap": (with_papers_localization, "mgnet, separate norms, anti-aliased"),
+    LIKE_FOR_LIKE: (with_papers_localization, "the recipe with MGNet's localization (separate norms, anti-aliased)"),
     "pathwise-linearized": (
         lambda c: change(with_papers_localization(c), model={"sampling": "linearized"}),
         "mgnet, separate norms, linearized sampling",
@@ -122,27 +123,31 @@ def bench_localization(
     out: Path,
     *,
     seeds: int = 1,
+    records: Path | None = None,
     device: str = "auto",
+    command: str | None = None,
     tell: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Train the methods on the task of ``config``, and write OUT/localization.json and OUT/localization.png.
 
     Args:
         config: a recipe that uses the best method.
-        methods: names of METHODS; ``mgnet`` and ``oracle`` are added.
-        out: folder of the runs; what is done there is not done again.
+        methods: names of METHODS; ``mgnet``, ``pathwise-mipmap`` and ``oracle`` are added.
+        out: folder of the runs.
         seeds: 0, 1, ... this many for every method.
+        records: folder of the records; what has one is not trained again. OUT/records if None.
         device: see :func:`glimpsenet.devices.choose_device`.
+        command: what was typed, for the JSON.
         tell: is told what is under way.
 
     Raises:
         SettingError: for an unknown method.
     """
     check_methods(methods)
-    names = dict.fromkeys([*methods, REFERENCE, BOUND])
+    names = dict.fromkeys([*methods, REFERENCE, LIKE_FOR_LIKE, BOUND])
     experiments = {name: [replace(METHODS[name][0](config), seed=s) for s in range(seeds)] for name in names}
-    folders = train_series(experiments, out, device=device, tell=tell)
-    return write_results(folders, out)
+    found = train_series(experiments, out, records=records, device=device, tell=tell)
+    return write_results(found, out, command)
 
 
 def check_methods(methods: Sequence[str]) -> None:
@@ -156,12 +161,11 @@ def check_methods(methods: Sequence[str]) -> None:
             raise SettingError(f"no method '{name}'; there are {', '.join(METHODS)}")
 
 
-def write_results(folders: Mapping[str, Sequence[Path]], out: Path) -> dict[str, Any]:
-    """Summarise runs under OUT/localization.json and draw OUT/localization.png; returns what the JSON holds."""
+def write_results(results: Mapping[str, Sequence[Record]], out: Path, command: str | None = None) -> dict[str, Any]:
+    """Summarise records under OUT/localization.json and draw OUT/localization.png; returns what the JSON holds."""
     from glimpsenet.inspection.figures import save_figure
 
-    results = read_results(folders)
-    curves = {name: [read_curve(folder) for folder in places] for name, places in folders.items()}
+    curves = {name: [curve_of(record) for record in entries] for name, entries in results.items()}
     methods = {
         name: {"what": METHODS[name][1], **summarize(entries, "oracle" if name == BOUND else "learned")}
         for name, entries in results.items()
@@ -169,8 +173,16 @@ def write_results(folders: Mapping[str, Sequence[Path]], out: Path) -> dict[str,
     final = methods[REFERENCE]["accuracy"] if REFERENCE in methods else None
     for name, values in methods.items():
         values["steps_to_reference"] = None if name == BOUND else steps_to(curves[name], final)
-    first = next(iter(results.values()))[0]["summary"]
-    values = {"methods": methods, "machine": first["machine"]}
+    first = next(iter(results.values()))[0]
+    values = {
+        "command": command,
+        "split": first["evaluation"]["split"],
+        "images": first["evaluation"]["policies"]["learned"]["num_images"],
+        "seeds": sorted({entry["summary"]["seed"] for entries in results.values() for entry in entries}),
+        "methods": methods,
+        "machine": first["summary"]["machine"],
+    }
+    out.mkdir(parents=True, exist_ok=True)
     write_json(out / "localization.json", values)
     save_figure(plot_methods(methods, curves), out / "localization.png")
     return values
@@ -191,6 +203,7 @@ def summarize(entries: Sequence[Mapping[str, Any]], judged: str = "learned") -> 
     shares = [gain_share(p) if judged == "learned" else None for p in policies]
     return {
         "accuracy": mean(accuracies),
+        "accuracy_deviation": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
         "accuracies": accuracies,
         "accuracy_by_step": steps(judged, "accuracy"),
         "found_rate": steps(judged, "found_rate"),

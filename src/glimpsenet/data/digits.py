@@ -5,8 +5,8 @@
 A black canvas; 8 patches of 7 x 7 pixels cut from random digits at random places; then the labelled digit, 16 x 16
 pixels, at a random place; then Gaussian noise. At a first look of 20 x 20 pixels an 80 px scene shows the digit as
 4 x 4 pixels: enough to see that there is something, too little to read. The digits are scikit-learn's (Alpaydin &
-Kaynak 1998), 8 x 8 enlarged bilinearly, so nothing is downloaded. 1,437 of them make training scenes, the other 360
-validation scenes.
+Kaynak 1998), 8 x 8 enlarged bilinearly, so nothing is downloaded. 1,077 of them make training scenes, 360 validation
+scenes and 360 test scenes.
 """
 
 import functools
@@ -25,9 +25,11 @@ from glimpsenet.errors import UserError
 
 DIGIT_SIZE = 16
 PATCH_SIZE = 7
-TRAIN_DIGITS = 1437
+Part = Literal["train", "test", "val"]
+DIGITS_OF: dict[Part, slice] = {"train": slice(1077), "test": slice(1077, 1437), "val": slice(1437, None)}
+"""Which of the 1,797 digits, in one fixed order, make the scenes of each split; no digit is in two of them."""
 SPLIT_SEED = 0
-VALIDATION_SEED = 1
+SCENES_SEED = {"val": 1, "test": 2}
 CHUNK = 256
 """Scenes drawn at once; sample i of an epoch is the same whatever the batch size, worker or process."""
 
@@ -35,7 +37,7 @@ CLASSES = [str(digit) for digit in range(10)]
 
 
 @functools.cache
-def load_digits(split: Literal["train", "val"]) -> tuple[np.ndarray, np.ndarray]:
+def load_digits(split: Part) -> tuple[np.ndarray, np.ndarray]:
     """Digits ``[n, 16, 16]`` in 0..1, float32, and their labels ``[n]``."""
     from sklearn.datasets import load_digits as load
 
@@ -43,7 +45,7 @@ def load_digits(split: Literal["train", "val"]) -> tuple[np.ndarray, np.ndarray]
     small = torch.from_numpy(np.asarray(pixels) / 16).float().view(-1, 1, 8, 8)
     images = F.interpolate(small, size=(DIGIT_SIZE, DIGIT_SIZE), mode="bilinear", align_corners=False)[:, 0].numpy()
     order = np.random.default_rng(SPLIT_SEED).permutation(len(images))
-    chosen = order[:TRAIN_DIGITS] if split == "train" else order[TRAIN_DIGITS:]
+    chosen = order[DIGITS_OF[split]]
     return images[chosen], np.asarray(labels)[chosen]
 
 
@@ -83,20 +85,23 @@ def draw_scenes(
 
 
 class DigitScenes(Dataset[Sample]):
-    """Digit scenes as a data set; training scenes are fresh every epoch, validation scenes always the same.
+    """Digit scenes as a data set; training scenes are fresh every epoch, those of val and test always the same.
 
     Raises:
         UserError: if the canvas cannot hold a digit.
     """
 
-    def __init__(self, config: DigitsConfig, split: Literal["train", "val"], canvas: int = 80, seed: int = 0):
+    has_boxes = True
+
+    def __init__(self, config: DigitsConfig, split: Part, canvas: int = 80, seed: int = 0):
         if canvas < DIGIT_SIZE:
             raise UserError(f"digit scenes need an image_size of {DIGIT_SIZE} or more, got {canvas}")
         self.config, self.split, self.canvas, self.seed = config, split, canvas, seed
         self._chunk: tuple[Index, tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
 
     def __len__(self) -> int:
-        return self.config.train_scenes if self.split == "train" else self.config.val_scenes
+        config = self.config
+        return {"train": config.train_scenes, "val": config.val_scenes, "test": config.test_scenes}[self.split]
 
     def __getitem__(self, address: Index) -> Sample:
         epoch, index = address
@@ -115,7 +120,7 @@ class DigitScenes(Dataset[Sample]):
         )
 
     def _draw(self, epoch: int, chunk: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        seed = [self.seed, 0] if self.split == "train" else [VALIDATION_SEED, 1]
+        seed = [self.seed, 0] if self.split == "train" else [SCENES_SEED[self.split], 1]
         return draw_scenes(
             np.random.default_rng([*seed, epoch, chunk]),
             CHUNK,
@@ -127,13 +132,14 @@ class DigitScenes(Dataset[Sample]):
 
 
 def open_digits(config: DigitsConfig, image_size: int, seed: int) -> Splits:
-    """Training and validation scenes on a canvas of ``image_size`` pixels."""
+    """Scenes of the three splits on a canvas of ``image_size`` pixels."""
     train = DigitScenes(config, "train", image_size, seed)
-    return Splits(train, DigitScenes(config, "val", image_size), CLASSES, channels=1, has_boxes=True)
+    val, test = (DigitScenes(config, split, image_size) for split in ("val", "test"))
+    return Splits(train, val, test, CLASSES, channels=1)
 
 
 def write_scenes(folder: Path, config: DigitsConfig, image_size: int, seed: int) -> int:
-    """Write scenes as an image folder: train/DIGIT/*.png, val/DIGIT/*.png, boxes.csv; returns how many.
+    """Write scenes as an image folder: train/, val/ and test/DIGIT/*.png, boxes.csv; returns how many.
 
     Raises:
         UserError: if the folder exists and is not empty.
@@ -143,7 +149,7 @@ def write_scenes(folder: Path, config: DigitsConfig, image_size: int, seed: int)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not an empty folder; choose another")
     rows = ["file,x0,y0,x1,y1"]
-    for split in ("train", "val"):
+    for split in DIGITS_OF:
         dataset = DigitScenes(config, split, image_size, seed)
         for index in range(len(dataset)):
             sample = dataset[0, index]

@@ -1,4 +1,4 @@
-"""Image folders: train/CLASS/*.jpg and val/CLASS/*.jpg, and boxes.csv where places are known.
+"""Image folders: train/CLASS/*.jpg and val/CLASS/*.jpg; test/CLASS/*.jpg and boxes.csv where there are any.
 
 ``boxes.csv`` has the columns file, x0, y0, x1, y1: a path relative to the folder, and a half-open pixel box in the
 upright image. It enables hit rates and the oracle; images that it does not name have no box.
@@ -24,8 +24,9 @@ from glimpsenet.data.transforms import augmentation_of, evaluation_transform, tr
 from glimpsenet.errors import UserError, did_you_mean
 
 COLUMNS = ["file", "x0", "y0", "x1", "y1"]
+Part = Literal["train", "val", "test"]
 MOST_CHECKED = 2000
-"""Validation images whose headers are read before training: a second or so, and half a minute of a disk that seeks."""
+"""Images of a split whose headers are read before training: a second or so, and half a minute of a disk that seeks."""
 
 
 class PhotoDataset(Dataset[Sample]):
@@ -52,6 +53,11 @@ class PhotoDataset(Dataset[Sample]):
     ):
         self.files, self.labels, self.transform = list(files), list(labels), transform
         self.boxes, self.channels, self.seed = boxes or {}, channels, seed
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether the evidence of any image has a known place."""
+        return any(file in self.boxes for file in self.files)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -82,13 +88,13 @@ class PhotoDataset(Dataset[Sample]):
 def open_folder(
     config: FolderConfig, image_size: int, seed: int, classes: list[str] | None = None, channels: int = 3
 ) -> Splits:
-    """Training and validation images of ``config.data``.
+    """Training, validation and, where there are any, test images of ``config.data``.
 
     Args:
         config: the folder and what is done to its images.
         image_size: side of the square they become.
         seed: of the augmentation.
-        classes: a trained model's classes; then only val/ is needed, and read.
+        classes: a trained model's classes; then train/ is neither needed nor read.
         channels: 3 for colour, 1 for grey.
 
     Raises:
@@ -102,7 +108,9 @@ def open_folder(
     known = classes
     if known is None:
         train_files, train_labels, known = _list_split(root, "train", None)
-    val_files, val_labels, _ = _list_split(root, "val", known)
+    held_out = {"val": _list_split(root, "val", known)}
+    if (root / "test").is_dir():
+        held_out["test"] = _list_split(root, "test", known)
     boxes = read_boxes(root / "boxes.csv", root) if (root / "boxes.csv").exists() else {}
     train = None
     if classes is None:
@@ -111,15 +119,17 @@ def open_folder(
         carried = {} if config.augmentation == "imagenet" else boxes
         train = PhotoDataset(train_files, train_labels, transform, boxes=carried, channels=channels, seed=seed)
         if not config.skip_bad:
-            _check_headers(val_files[:MOST_CHECKED])
+            for files, *_ in held_out.values():
+                _check_headers(files[:MOST_CHECKED])
     transform = evaluation_transform(image_size, config.augmentation)
-    val = PhotoDataset(val_files, val_labels, transform, boxes=boxes, channels=channels)
-    return Splits(train, val, known, channels, has_boxes=any(file in boxes for file in val_files))
+    datasets = {
+        split: PhotoDataset(files, labels, transform, boxes=boxes, channels=channels)
+        for split, (files, labels, _) in held_out.items()
+    }
+    return Splits(train, datasets["val"], datasets.get("test"), known, channels)
 
 
-def _list_split(
-    root: Path, split: Literal["train", "val"], classes: list[str] | None
-) -> tuple[list[Path], list[int], list[str]]:
+def _list_split(root: Path, split: Part, classes: list[str] | None) -> tuple[list[Path], list[int], list[str]]:
     folder = root / split
     if not folder.is_dir():
         raise UserError(f"no folder {folder}; images go into {split}/CLASS/ below --data")

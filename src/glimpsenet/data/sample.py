@@ -1,10 +1,12 @@
 """Sample and Batch: what data sets give and models are fed."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+from glimpsenet.errors import UserError
 
 Index = tuple[int, int]
 """(epoch, index): everything random about a sample follows from the seed and these two."""
@@ -44,6 +46,11 @@ class Batch(NamedTuple):
 class GlimpseDataset(Protocol):
     """A map-style data set whose items are addressed by (epoch, index)."""
 
+    @property
+    def has_boxes(self) -> bool:
+        """Whether the evidence of any of its images has a known place."""
+        ...
+
     def __len__(self) -> int:
         """Samples an epoch."""
         ...
@@ -53,14 +60,30 @@ class GlimpseDataset(Protocol):
         ...
 
 
+Split = Literal["val", "test"]
+"""``val`` chooses checkpoints and recipes, ``test`` chooses nothing."""
+
+
 class Splits(NamedTuple):
     """A data set as training and evaluation want it."""
 
     train: GlimpseDataset | None
     val: GlimpseDataset
+    test: GlimpseDataset | None
     classes: list[str]
     channels: int
-    has_boxes: bool
+
+    def held_out(self, name: Split | None = None) -> tuple[Split, GlimpseDataset]:
+        """The images to measure on, and what their split is called: ``test`` where there is one, else ``val``.
+
+        Raises:
+            UserError: if ``test`` is asked for and there is none.
+        """
+        if name == "test" and self.test is None:
+            raise UserError("the data have no test images: add test/CLASS/, or measure on val")
+        if self.test is None or name == "val":
+            return "val", self.val
+        return "test", self.test
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -1,6 +1,7 @@
 """Data beyond one disk's liking for small files: WebDataset shards, tar files of some thousand samples each.
 
-    train-000000.tar ...   val-000000.tar ...   members KEY.jpg (or png, ...) and KEY.cls, the class's number in text
+    train-000000.tar ...   val-000000.tar ...   (test-000000.tar ...)
+                           members KEY.jpg (or png, ...) and KEY.cls, the class's number in text
     classes.txt            names, one a line, in the order of the numbers
     sizes.json             {"train-000000.tar": 1000, ...}; without it every shard is read once to count
 
@@ -67,6 +68,8 @@ class ShardDataset(Dataset[Sample]):
         seed: of the augmentation.
     """
 
+    has_boxes = False
+
     def __init__(
         self,
         files: Sequence[Path],
@@ -126,7 +129,7 @@ class ShardDataset(Dataset[Sample]):
 def open_shards(
     config: FolderConfig, image_size: int, seed: int, classes: list[str] | None = None, channels: int = 3
 ) -> Splits:
-    """Training and validation images of shards; see :func:`glimpsenet.data.folder.open_folder`.
+    """Images of shards; see :func:`glimpsenet.data.folder.open_folder`.
 
     Raises:
         UserError: naming the file that is missing or wrong.
@@ -152,8 +155,9 @@ def open_shards(
         return ShardDataset(files, counts, len(known), transform, channels=channels, seed=seed)
 
     train = None if classes is not None else split("train", training_transform(image_size, config.augmentation))
-    val = split("val", evaluation_transform(image_size, config.augmentation))
-    return Splits(train, val, known, channels, has_boxes=False)
+    transform = evaluation_transform(image_size, config.augmentation)
+    test = split("test", transform) if find_shards(root, "test") else None
+    return Splits(train, split("val", transform), test, known, channels)
 
 
 def _read_sizes(root: Path) -> dict[str, int]:
@@ -183,7 +187,9 @@ def write_shards(source: Path, out: Path, size: int, seed: int = 0) -> int:
         raise UserError(f"class {bad[0]!r} cannot be a line of {CLASSES}; rename its folder")
     out.mkdir(parents=True, exist_ok=True)
     sizes: dict[str, int] = {}
-    for split, dataset in {"train": splits.train, "val": splits.val}.items():
+    for split, dataset in {"train": splits.train, "val": splits.val, "test": splits.test}.items():
+        if dataset is None:
+            continue
         assert isinstance(dataset, PhotoDataset)
         order = np.random.default_rng(seed).permutation(len(dataset)) if split == "train" else np.arange(len(dataset))
         for number, places in enumerate(np.split(order, range(size, len(order), size))):

@@ -90,7 +90,7 @@ def training_transform(size: int, augmentation: str) -> v2.Transform:
             [
                 v2.RandomResizedCrop(size, antialias=True),
                 v2.RandomHorizontalFlip(),
-                v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET),
+                v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET, fill=128),  # MGNet's grey
             ]
         )
     if augmentation == "light":

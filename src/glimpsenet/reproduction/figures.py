@@ -1,5 +1,6 @@
-"""Learning curves of all rows, and the scanpaths of the same images under each."""
+"""Accuracies and learning curves of all rows with their spread, and the scanpaths of the same images under each."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -8,38 +9,51 @@ from matplotlib.figure import Figure
 from glimpsenet import runs
 from glimpsenet.data.loading import InOrder, create_loader, open_data
 from glimpsenet.inspection.figures import PALETTE, as_shown, draw_window, show_image
-from glimpsenet.training.series import mean_curve, read_curve
+from glimpsenet.training.series import Record, curve_of, mean_curve
 
 LINES = ("-", "--")
 COLORS = (*PALETTE[:6], "black")
 
 
-def plot_learning_curves(folders: dict[str, list[Path]]) -> Figure:
-    """Validation accuracy of the last step against optimiser steps; mean over seeds."""
-    figure = Figure(figsize=(8, 4.6), layout="constrained")
-    axes = figure.add_subplot()
-    for place, (row, places) in enumerate(folders.items()):
-        curve = mean_curve([read_curve(folder) for folder in places])
-        # Nine rows, seven colours that can be told apart: the second round is dashed.
-        axes.plot(
-            list(curve), list(curve.values()), LINES[place // 7 % 2], color=COLORS[place % 7], label=row, linewidth=1.8
-        )
-    axes.set_xlabel("optimiser steps")
-    axes.set_ylabel("validation accuracy after the last glimpse")
-    axes.set_ylim(0, 1)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+def plot_rows(results: Mapping[str, Sequence[Record]]) -> Figure:
+    """Left: accuracy of every row, each seed a dot, the mean a line. Right: learning curves, bands from the worst seed
+    to the best.
+    """
+    figure = Figure(figsize=(11, 0.32 * len(results) + 2.4), layout="constrained")
+    dots, lines = figure.subplots(1, 2)
+    for place, (row, records) in enumerate(results.items()):
+        style = {"color": COLORS[place % 7], "linestyle": LINES[place // 7 % 2]}
+        accuracies = [record["evaluation"]["policies"]["learned"]["accuracy"][-1] for record in records]
+        dots.plot(accuracies, [place] * len(accuracies), "o", color=style["color"], alpha=0.7, markersize=6)
+        mean = sum(accuracies) / len(accuracies)
+        dots.plot([mean, mean], [place - 0.32, place + 0.32], color="black", linewidth=2)
+        curves = [curve_of(record) for record in records]
+        curve = mean_curve(curves)
+        steps = list(curve)
+        low, high = ([pick(c[step] for c in curves) for step in steps] for pick in (min, max))
+        # More rows than colours that can be told apart: the second round is dashed.
+        lines.plot(steps, list(curve.values()), label=row, linewidth=1.8, **style)
+        lines.fill_between(steps, low, high, color=style["color"], alpha=0.1, linewidth=0)
+    dots.set_yticks(range(len(results)), [f"{row} (n = {len(results[row])})" for row in results], fontsize=8)
+    dots.invert_yaxis()
+    dots.set_xlabel("accuracy after the last glimpse (dots: seeds; line: mean)")
+    dots.grid(axis="x", alpha=0.3)
+    lines.set_xlabel("optimiser steps")
+    lines.set_ylabel("validation accuracy (bands: worst to best seed)")
+    lines.set_ylim(0, 1)
+    lines.grid(alpha=0.3)
+    lines.legend(fontsize=7.5, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return figure
 
 
-def plot_scanpaths_by_row(folders: dict[str, list[Path]], num_images: int = 4) -> Figure:
-    """The first validation images, a line each, under every row's first seed, a column each."""
-    columns = {row: runs.load_run(places[0]) for row, places in folders.items()}
+def plot_scanpaths_by_row(folders: Mapping[str, Path], num_images: int = 4) -> Figure:
+    """The same held-out images, a line each, under one run of every row, a column each."""
+    columns = {row: runs.load_run(folder) for row, folder in folders.items()}
     figure = Figure(figsize=(1.75 * len(columns) + 0.2, 1.75 * num_images + 0.5), layout="constrained")
     grid = figure.subplots(num_images, len(columns), squeeze=False)
     for column, (row, run) in enumerate(columns.items()):
-        splits = open_data(run.config, run.classes, run.channels)
-        batch = next(iter(create_loader(splits.val, InOrder(len(splits.val)), num_images)))
+        _, photos = open_data(run.config, run.classes, run.channels).held_out()
+        batch = next(iter(create_loader(photos, InOrder(len(photos)), num_images)))
         images = as_shown(batch.images)
         with torch.inference_mode():
             output = run.model(run.model.normalization(batch.images))

@@ -3,17 +3,18 @@
 import base64
 import html
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from glimpsenet import runs
 from glimpsenet.files import write_aside, write_json
 from glimpsenet.inspection.figures import save_figure
 from glimpsenet.recipes import PAPER
-from glimpsenet.reproduction.figures import plot_learning_curves, plot_scanpaths_by_row
-from glimpsenet.reproduction.rows import OURS, Setting
-from glimpsenet.training.series import read_results
+from glimpsenet.reproduction.figures import plot_rows, plot_scanpaths_by_row
+from glimpsenet.reproduction.rows import OURS, REPORTED, WHOLE, Setting
+from glimpsenet.training.series import Record
 
 PAPER_BASELINE, PAPER_RANDOM, PAPER_NONE = 83.99, 81.33, 75.2
 
@@ -29,26 +30,30 @@ class Section:
     picture: Path | None = None
 
 
-def write_report(folders: dict[str, list[Path]], out: Path, setting: Setting) -> dict[str, Any]:
-    """Read all rows' results and write the report; returns what report.json holds.
-
-    Raises:
-        UserError: if a row's results are missing or damaged.
+def write_report(
+    results: Mapping[str, Sequence[Record]], out: Path, setting: Setting, command: str | None = None
+) -> dict[str, Any]:
+    """Write the report of all rows' records, and scanpaths of the rows whose runs are in OUT; returns what report.json
+    holds.
     """
-    results = read_results(folders)
     summary = {row: summarize(entries) for row, entries in results.items()}
-    first = next(iter(results.values()))[0]["summary"]
+    first = next(iter(results.values()))[0]
     values = {
-        "data": str(setting.data) if setting.data else "digit scenes",
+        "command": command,
+        "data": setting.data.name if setting.data else "digit scenes",
+        "split": first["evaluation"]["split"],
+        "images": first["evaluation"]["policies"]["learned"]["num_images"],
         "rows": summary,
-        "seeds": len(next(iter(results.values()))),
-        "steps": first["steps"],
+        "settings": {"report": REPORTED, "here": _settings(first["config"])},
+        "steps": first["summary"]["steps"],
         "seconds": round(sum(entry["summary"]["seconds"] for entries in results.values() for entry in entries), 1),
-        "machine": first["machine"],
+        "machine": first["summary"]["machine"],
     }
-    pictures = {"learning-curves.png": plot_learning_curves(folders), "scanpaths.png": plot_scanpaths_by_row(folders)}
-    for name, figure in pictures.items():
-        save_figure(figure, out / name)
+    out.mkdir(parents=True, exist_ok=True)
+    save_figure(plot_rows(results), out / "rows.png")
+    trained = {row: out / row / "seed-0" for row in results if (out / row / "seed-0" / runs.SUMMARY).exists()}
+    if trained:
+        save_figure(plot_scanpaths_by_row(trained), out / "scanpaths.png")
     sections = _sections(values, out)
     for name, text in {"report.md": to_markdown(sections), "report.html": to_html(sections)}.items():
         with write_aside(out / name) as aside:
@@ -57,8 +62,16 @@ def write_report(folders: dict[str, list[Path]], out: Path, setting: Setting) ->
     return values
 
 
-def summarize(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means over seeds of what the tables show, and the standard deviation of the accuracy (0 for one seed)."""
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's own settings under the names of REPORTED."""
+    sizes = config["model"]
+    return {name: config["training"][name] for name in REPORTED if name != "scale_factor"} | {
+        "scale_factor": round(sizes["image_size"] / sizes["glimpse_size"], 2)
+    }
+
+
+def summarize(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over seeds of what the tables show, each seed's accuracy, and their standard deviation (None for one)."""
     policies = [entry["evaluation"]["policies"] for entry in entries]
 
     def mean(values: Sequence[float]) -> float:
@@ -67,8 +80,10 @@ def summarize(entries: list[dict[str, Any]]) -> dict[str, Any]:
     last = [policy["learned"]["accuracy"][-1] for policy in policies]
     cost = entries[0]["summary"]["cost"]
     return {
+        "seeds": len(last),
         "accuracy": mean(last),
-        "accuracy_deviation": statistics.stdev(last) if len(last) > 1 else 0.0,
+        "accuracy_deviation": statistics.stdev(last) if len(last) > 1 else None,
+        "accuracies": last,
         "first_look": mean([policy["learned"]["accuracy"][0] for policy in policies]),
         **{
             name: mean([policy[name]["accuracy"][-1] for policy in policies])
@@ -78,6 +93,7 @@ def summarize(entries: list[dict[str, Any]]) -> dict[str, Any]:
         "hit_rate": None
         if policies[0]["learned"]["hit_rate"] is None
         else mean([policy["learned"]["hit_rate"][-1] for policy in policies]),
+        "scales": [policy["learned"]["affine_mean"][-1][0] for policy in policies],
         "affine_mean": [mean([p["learned"]["affine_mean"][-1][axis] for p in policies]) for axis in range(3)],
         "affine_spread": [mean([p["learned"]["affine_spread"][-1][axis] for p in policies]) for axis in range(3)],
         "parameters": cost["parameters"],
@@ -89,17 +105,27 @@ def summarize(entries: list[dict[str, Any]]) -> dict[str, Any]:
 def _sections(values: dict[str, Any], out: Path) -> list[Section]:
     machine = values["machine"]
     circumstances = (
-        f"{values['data']}; {values['steps']} optimiser steps a row, {values['seeds']} seed(s), "
-        f"{values['seconds'] / 60:.0f} minutes of training on {machine['cores']} cores "
-        f"({machine['device']}, torch {machine['torch']}, timm {machine['timm']})."
+        f"{values['data']}, {values['images']} images of {values['split']}; {values['steps']} optimiser steps a run,"
+        f" {values['seconds'] / 60:.0f} minutes of training in all, {machine['threads']} thread(s) of"
+        f" {machine['cpu']}, {machine['device']}, torch {machine['torch']}, timm {machine['timm']}."
     )
+    report, here = (values["settings"][name] for name in ("report", "here"))
+    settings = [["setting", "report", "here"]]
+    settings += [[name, _plain(report[name]), _plain(here[name])] for name in report]
     sections = [
         Section("The paper's Table 1, on other data", circumstances),
         Section(
             "Accuracy",
-            "Of the last step, in percent; differences are to the baseline of the same column. The paper's are on"
-            " ImageNet100, so columns are to be compared in their differences.",
+            "Of the last step, in percent: mean and standard deviation over seeds, then every seed. Differences are to"
+            " the baseline of the same column. The paper's are on ImageNet100, so columns are to be compared in their"
+            " differences.",
             _accuracy_table(values["rows"]),
+        ),
+        Section(
+            "Settings",
+            "What is not as in the report (or, where it says nothing, in MGNet's code). The scale factor is the"
+            " baseline's; 7 in the s7 rows. AdamW where it says so instead of SGD.",
+            settings,
         ),
         Section(
             "Where it looked",
@@ -118,10 +144,15 @@ def _sections(values: dict[str, Any], out: Path) -> list[Section]:
         Section(
             "Cost", "Operations after each glimpse, of one full pass of the backbone.", _cost_table(values["rows"])
         ),
-        Section("Learning curves", picture=out / "learning-curves.png"),
-        Section("Scanpaths of the same images", picture=out / "scanpaths.png"),
+        Section("Spread over seeds, and learning curves", picture=out / "rows.png"),
     ]
+    if (out / "scanpaths.png").exists():
+        sections.append(Section("Scanpaths of the same images, seed 0", picture=out / "scanpaths.png"))
     return sections
+
+
+def _plain(value: Any) -> str:
+    return "none" if value is None else str(value)
 
 
 def _difference(value: float, base: float | None) -> str:
@@ -130,17 +161,18 @@ def _difference(value: float, base: float | None) -> str:
 
 def _accuracy_table(rows: dict[str, Any]) -> list[list[str]]:
     base = 100 * rows["baseline"]["accuracy"] if "baseline" in rows else None
-    table = [["row", "paper", "to baseline", "here", "to baseline", "first look", "trainable"]]
+    table = [["row", "paper", "to baseline", "here", "to baseline", "each seed", "first look", "trainable"]]
     for row, values in rows.items():
         paper, accuracy = PAPER[row][1] if row in PAPER else None, 100 * values["accuracy"]
-        spread = f" ± {100 * values['accuracy_deviation']:.2f}" if values["accuracy_deviation"] else ""
+        spread = "" if values["accuracy_deviation"] is None else f" ± {100 * values['accuracy_deviation']:.2f}"
         table.append(
             [
-                f"{row} (ours)" if row == OURS else row,
+                {OURS: f"{row} (ours)", WHOLE: f"{row} (MGNet's comparator)"}.get(row, row),
                 "" if paper is None else f"{paper:.2f}",
                 "" if paper is None else _difference(paper, PAPER_BASELINE),
                 f"{accuracy:.2f}{spread}",
                 _difference(accuracy, base),
+                " ".join(f"{100 * value:.1f}" for value in values["accuracies"]),
                 f"{100 * values['first_look']:.2f}",
                 f"{values['trainable_share']:.0%}",
             ]
@@ -149,10 +181,14 @@ def _accuracy_table(rows: dict[str, Any]) -> list[list[str]]:
 
 
 def _window_table(rows: dict[str, Any]) -> list[list[str]]:
-    table = [["row", "mean s", "spread of s", "spread of tx", "spread of ty", "hit rate"]]
+    table = [["row", "mean s", "of each seed", "spread of s", "spread of tx", "spread of ty", "hit rate"]]
     for row, values in rows.items():
+        if row == WHOLE:
+            continue
         hits = "" if values["hit_rate"] is None else f"{values['hit_rate']:.3f}"
-        table.append([row, f"{values['affine_mean'][0]:.3f}", *(f"{v:.3f}" for v in values["affine_spread"]), hits])
+        scales = " ".join(f"{scale:.2f}" for scale in values["scales"])
+        spreads = (f"{spread:.3f}" for spread in values["affine_spread"])
+        table.append([row, f"{values['affine_mean'][0]:.3f}", scales, *spreads, hits])
     return table
 
 
@@ -164,6 +200,8 @@ def _gain_table(rows: dict[str, Any]) -> list[list[str]]:
     table = [["row", "learned", "random", "none", "oracle", "share"]]
     table.append(["paper's baseline", *(f"{100 * v:.2f}" for v in paper), "", share(*paper)])
     for row, values in rows.items():
+        if row == WHOLE:
+            continue
         learned, random, none = values["accuracy"], values["random"], values["none"]
         oracle = f"{100 * values['oracle']:.2f}" if "oracle" in values else ""
         table.append([row, *(f"{100 * v:.2f}" for v in (learned, random, none)), oracle, share(learned, random, none)])

@@ -1,7 +1,8 @@
 """Train the rows, evaluate them under every policy; safe to interrupt and start again.
 
-OUT/ROW/seed-N/      a run folder, with evaluation.json beside its summary.json
-OUT/pretraining/     the small CNN on single digits, and its weights
+OUT/ROW/seed-N/               a run folder
+RECORDS/ROW-seed-N.json       what a finished run found; it is not trained again
+OUT/pretraining/              the small CNN on single digits, and its weights
 OUT/report.json  OUT/report.md  OUT/report.html  OUT/*.png
 """
 
@@ -14,9 +15,11 @@ import safetensors.torch
 from glimpsenet import runs
 from glimpsenet.errors import UserError
 from glimpsenet.files import write_aside
-from glimpsenet.reproduction.rows import Setting, check_rows, pretraining_config, row_config
+from glimpsenet.reproduction.rows import ROWS, Setting, check_rows, pretraining_config, row_config
 from glimpsenet.training.fit import fit
-from glimpsenet.training.series import train_series
+from glimpsenet.training.series import RECORDS, Record, read_record, record_file, train_series
+
+MOST_SEEDS = 100
 
 
 def train_rows(
@@ -25,10 +28,11 @@ def train_rows(
     setting: Setting,
     *,
     seeds: int = 1,
+    records: Path | None = None,
     device: str = "auto",
     tell: Callable[[str], None] = print,
-) -> dict[str, list[Path]]:
-    """Train and evaluate what is not yet done; returns row -> run folders, one a seed.
+) -> dict[str, list[Record]]:
+    """Train and evaluate what is not yet done; returns row -> records of every row and seed that is.
 
     Raises:
         UserError: if the folder holds rows of another setting, or broken ones, or the data are unusable.
@@ -36,13 +40,35 @@ def train_rows(
     check_rows(tuple(rows))
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out names a folder")
-    if setting.on_digits and setting.backbone_weights is None and any(row.startswith("pretrained") for row in rows):
-        setting = replace(setting, backbone_weights=_pretrain(out / "pretraining", setting, device, tell))
+    records = out / RECORDS if records is None else records
+    makes_weights = setting.on_digits and setting.backbone_weights is None
+    if makes_weights:
+        setting = replace(setting, backbone_weights=out / "pretraining" / "backbone.safetensors")
     experiments = {row: [row_config(row, setting, seed) for seed in range(seeds)] for row in rows}
-    return train_series(experiments, out, device=device, tell=tell)
+    waiting = [
+        row
+        for row, configs in experiments.items()
+        if any(read_record(record_file(records, row, c.seed), c) is None for c in configs)
+    ]
+    if makes_weights and any(row.startswith("pretrained") for row in waiting):
+        _pretrain(out / "pretraining", setting, device, tell)
+    train_series(experiments, out, records=records, device=device, tell=tell)
+    return _finished(records, setting)
 
 
-def _pretrain(folder: Path, setting: Setting, device: str, tell: Callable[[str], None]) -> Path:
+def _finished(records: Path, setting: Setting) -> dict[str, list[Record]]:
+    """Of every row the records of its seeds 0, 1, ..., of this and of earlier commands."""
+    found: dict[str, list[Record]] = {}
+    for row in ROWS:
+        for seed in range(MOST_SEEDS):
+            record = read_record(record_file(records, row, seed), row_config(row, setting, seed))
+            if record is None:
+                break
+            found.setdefault(row, []).append(record)
+    return found
+
+
+def _pretrain(folder: Path, setting: Setting, device: str, tell: Callable[[str], None]) -> None:
     """Weights of the backbone trained on single digits; made once."""
     weights = folder / "backbone.safetensors"
     if not weights.exists():
@@ -51,4 +77,3 @@ def _pretrain(folder: Path, setting: Setting, device: str, tell: Callable[[str],
         net = runs.load_run(folder).model.backbone.net
         with write_aside(weights) as aside:
             safetensors.torch.save_file({key: v.contiguous() for key, v in net.state_dict().items()}, aside)
-    return weights

@@ -132,7 +132,7 @@ def bench_robustness(
     Args:
         run: the model that glimpses.
         plain: runs with one glimpse of the whole image, trained on the same classes.
-        data: image folder with val/CLASS; the run's own data if None.
+        data: image folder with val/CLASS (or test/CLASS, which goes before); the run's own data if None.
         images: how many are drawn.
         protocol: what is tried; everything if None.
         imagenet_c: a folder CORRUPTION/SEVERITY/CLASS of ready images instead of those made here.
@@ -146,7 +146,8 @@ def bench_robustness(
     config = run.config if data is None else run.config.with_data(data)
     splits = open_data(config, run.classes, run.channels)
     device = run.model.classifier.weight.device
-    chosen = draw_images(splits.val, images, protocol.seed, device)
+    split, held_out = splits.held_out()
+    chosen = draw_images(held_out, images, protocol.seed, device)
     subjects = [Subject(str(one.folder), one.model) for one in (run, *plain)]
     for one in plain:
         if (one.classes, one.channels, one.config.model.image_size) != (
@@ -177,6 +178,7 @@ def bench_robustness(
         )
     return {
         "images": len(chosen.labels),
+        "split": split,
         "eps": protocol.eps,
         "protocol": {
             "steps": protocol.steps,

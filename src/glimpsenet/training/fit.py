@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import platform
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,7 +33,7 @@ from glimpsenet.data.loading import (
     open_data,
     workers_that_die,
 )
-from glimpsenet.data.sample import Index, Splits
+from glimpsenet.data.sample import GlimpseDataset, Index, Splits
 from glimpsenet.data.shards import ShardDataset
 from glimpsenet.devices import choose_device, computes_in_bfloat16, cpu_name
 from glimpsenet.errors import SettingError, UserError, first_line
@@ -71,7 +72,9 @@ def fit(
         num_nodes: machines; start the same command on each, as torchrun or SLURM do.
 
     Returns:
-        The content of ``summary.json``: the best model's metrics on the validation set, cost and circumstances.
+        The content of ``summary.json``: the best model's metrics on the validation images, which chose it
+        (``metrics``), and on the test images, which chose nothing (``test_metrics``; None without any), cost and
+        circumstances.
 
     Raises:
         UserError: if the folder holds another run, the data are unusable, or training diverges.
@@ -271,16 +274,20 @@ def _finish(
     best, last = (read_checkpoint(checkpoints / f"{name}.ckpt") for name in ("best", "last"))
     task.model.load_state_dict(runs.model_weights(best["state_dict"]))
     runs.save_weights(task.model, out)
-    loader = create_loader(splits.val, InOrder(len(splits.val)), config.training.batch_size)
-    summary = {
-        "metrics": evaluate(
+
+    def measure(images: GlimpseDataset) -> dict[str, Any]:
+        return evaluate(
             task.model.to(device),
-            loader,
+            create_loader(images, InOrder(len(images)), config.training.batch_size),
             scale_range=config.model.scale_range,
             image_size=config.model.image_size,
             classes=description.classes,
             skip_bad=task.skip_bad,
-        ),
+        )
+
+    summary = {
+        "metrics": measure(splits.val),
+        "test_metrics": None if splits.test is None else measure(splits.test),
         "steps": task.total_steps,
         "best_step": int(best["global_step"]),
         "seconds": round(float(last["seconds"]), 1),
@@ -299,6 +306,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     return {
         "device": gpu or device.type,
         "cpu": cpu_name(),
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -306,4 +314,20 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "torchvision": torchvision.__version__,
         "timm": timm.__version__,
         "lightning": importlib.metadata.version("pytorch-lightning"),
+        "glimpsenet": importlib.metadata.version("glimpsenet"),
+        "commit": _commit(),
     }
+
+
+def _commit() -> str | None:
+    """The commit that this package is run from, "+" where files were changed since; None if it was installed."""
+    here = Path(__file__).parent
+    try:
+        # The package's own folder must be under git's eyes, not merely inside somebody's checkout.
+        git = ["git", "-C", str(here)]
+        subprocess.run([*git, "ls-files", "--error-unmatch", __file__], check=True, capture_output=True)
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "--", ".."], check=True, capture_output=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changed else "")
