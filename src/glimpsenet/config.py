@@ -54,7 +54,7 @@ class ModelConfig:
     num_heads: int = 1
     """Heads of the fusion's attention."""
     even_attention: bool = False
-    """Begin training with equal attention to all glimpses, not with Kaiming's random preference (the report)."""
+    """Begin training with equal attention to all glimpses, not with the random preference of Kaiming weights."""
     batch_norm: Literal["shared", "separate"] = "shared"
     """Batch normalisation of first look and windows: one for both (MGNet), or one each."""
     localization: Literal["linear", "spatiotemporal", "tokens"] = "linear"
@@ -161,7 +161,7 @@ class TrainingConfig:
     max_steps: int | None = None
     """Stop the schedule after this many optimiser steps; goes before --epochs."""
     batch_size: int = 256
-    """Images a step and device."""
+    """Images a step on each device; MGNet divides its 256 among its devices, so on four that is 64."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """SGD with momentum 0.9, or AdamW."""
     learning_rate: float = 0.1

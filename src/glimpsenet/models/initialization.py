@@ -1,4 +1,7 @@
-"""Kaiming-normal weights and zero biases (He et al. 2015), as the report has them outside the backbone."""
+"""Kaiming-normal weights and zero biases (He et al. 2015), as MGNet's code has them outside the backbone.
+
+The report does not mention initialisation.
+"""
 
 from torch import nn
 
