@@ -11,8 +11,6 @@ Command: ``python benchmarks/convolutions.py``; leaves ``benchmarks/results/spee
 
 import argparse
 import functools
-import shlex
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -25,10 +23,11 @@ from glimpsenet.bench.roofline import measure_roofline
 from glimpsenet.bench.timing import interleaved
 from glimpsenet.files import write_json
 from glimpsenet.models.backbone import create_backbone_net
+from glimpsenet.provenance import provenance
 from glimpsenet.tables import print_table
-from glimpsenet.training.fit import describe_machine
 
 CPU = torch.device("cpu")
+SEED = 0
 CHANNELS = 3
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 PASSES = ("forward", "input gradient", "weight gradient")
@@ -114,10 +113,9 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/speed-convolutions.json"))
     chosen = parser.parse_args()
-    torch.manual_seed(0)
+    torch.manual_seed(SEED)
     result = measure(chosen.backbone, chosen.pixels, chosen.looks, chosen.batch, chosen.repetitions)
-    command = shlex.join(["python", *sys.argv])
-    write_json(chosen.out, {"command": command, "machine": describe_machine(CPU), **result})
+    write_json(chosen.out, {**provenance(CPU, [SEED]), **result})
     columns = ["convolution", *(f"{name}, {way}" for name in PRECISIONS for way in PASSES)]
     rows = [
         ["{} to {}, {} px, kernel {}, stride {}".format(*row["shape"])]

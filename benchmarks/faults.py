@@ -13,7 +13,6 @@ Command: ``python benchmarks/faults.py [--kills 20] [--steps 60] [--seed 0]``; l
 import argparse
 import os
 import random
-import shlex
 import signal
 import subprocess
 import sys
@@ -26,7 +25,7 @@ import safetensors.torch
 import torch
 
 from glimpsenet.files import write_json
-from glimpsenet.training.fit import describe_machine
+from glimpsenet.provenance import provenance
 
 RESULTS = Path("benchmarks/results/faults.json")
 PATIENCE = 300.0
@@ -129,9 +128,8 @@ def main() -> None:
     chosen = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     result = measure(chosen.kills, chosen.steps, chosen.seed)
-    told = {"command": shlex.join(["python", *sys.argv]), "machine": describe_machine(torch.device("cpu")), **result}
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(chosen.out, told)
+    write_json(chosen.out, {**provenance(torch.device("cpu"), [chosen.seed]), **result})
     print(f"{result['kills']} kills; differences: {result['differences'] or 'none'}; wrote {chosen.out}")
     sys.exit(bool(result["differences"]))
 

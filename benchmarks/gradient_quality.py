@@ -35,11 +35,12 @@ from glimpsenet.inspection.quality import (
 )
 from glimpsenet.models.glimpse import BilinearGlimpses, GlimpseGenerator, LinearizedGlimpses, MipmapGlimpses
 from glimpsenet.models.policies import OracleGlimpses, Policy, RandomGlimpses
+from glimpsenet.provenance import provenance
 from glimpsenet.recipes import digits
 from glimpsenet.reproduction.rows import Setting, pretraining_config
 from glimpsenet.runs import Run, load_run
 from glimpsenet.tables import print_table
-from glimpsenet.training.fit import describe_machine, fit
+from glimpsenet.training.fit import fit
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path("runs/gradient-quality")
@@ -130,10 +131,8 @@ def main() -> None:
         print_table(f"around {around} windows, 95% intervals over images", head, rows)
         save_figure(compare_qualities(named), RUNS / f"quality-{around}.png")
     written = {
-        "command": "python benchmarks/gradient_quality.py",
+        **provenance(torch.device("cpu"), [digits().seed]),
         **vars(arguments),
-        "seed": 0,
-        "machine": describe_machine(torch.device("cpu")),
         "accuracy": {name: accuracies(run) for name, run in models.items()},
         "quality": {
             around: {name: quality.to_dict() for name, quality in named.items()} for around, named in results.items()

@@ -12,8 +12,6 @@ Command: ``python benchmarks/pipeline.py [--data FOLDER] [--smoke]``; leaves ``b
 """
 
 import argparse
-import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -37,10 +35,11 @@ from glimpsenet.data.transforms import evaluation_transform, training_transform
 from glimpsenet.devices import computes_in_bfloat16
 from glimpsenet.files import write_json
 from glimpsenet.models.glimpse import MipmapGlimpses
+from glimpsenet.provenance import provenance
 from glimpsenet.tables import print_table
-from glimpsenet.training.fit import describe_machine
 
 CPU = torch.device("cpu")
+SEED = 0
 SIZE, GLIMPSE, LOOKS = 224, 96, 4
 AUGMENTATIONS = ("light", "imagenet")
 ROUGHNESS = 0.9
@@ -51,7 +50,7 @@ RATES = (1_000, 5_000, 10_000)
 
 def draw_photos(folder: Path, count: int) -> None:
     """Noise at every scale, the finer the weaker."""
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(SEED)
     for place in range(count):
         picture = np.full((375, 500, 3), 127.0)
         for octave in range(2, 9):
@@ -210,9 +209,8 @@ def main() -> None:
         [[str(row["rate"]), *(f"{row[way]:.0f}" for way in speeds)] for row in cores],
     )
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    command = shlex.join(["python", *sys.argv])
     values = {"photos": photos, "decoding": decoding, "loading": loading, "cores": cores}
-    write_json(chosen.out, {"command": command, "machine": describe_machine(CPU), **values})
+    write_json(chosen.out, {**provenance(CPU, [SEED]), **values})
     print(f"wrote {chosen.out}")
 
 

@@ -11,8 +11,6 @@ and .png
 """
 
 import argparse
-import json
-import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +18,6 @@ from typing import Any
 
 from glimpsenet.cli import main as glimpsenet
 from glimpsenet.config import Config
-from glimpsenet.files import write_json
 from glimpsenet.recipes import RECIPES
 from glimpsenet.training.fit import fit
 
@@ -79,8 +76,6 @@ def main() -> None:
         runs = trained(looks, folder / "glimpses"), trained(plain, folder / "whole-image")
         out = RESULTS / f"robustness-{name}-seed-{seed}.json"
         glimpsenet(["bench", "robustness", str(runs[0]), "--plain", str(runs[1]), "--out", str(out), *flags])
-        command = shlex.join(["python", "benchmarks/robustness.py", *sys.argv[1:]])
-        write_json(out, {**json.loads(out.read_text()), "command": command})
 
 
 if __name__ == "__main__":

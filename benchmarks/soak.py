@@ -11,7 +11,6 @@ Command: ``python benchmarks/soak.py [--minutes 60] [--predictions 100000]``; le
 import argparse
 import itertools
 import os
-import shlex
 import sys
 import tempfile
 import time
@@ -30,6 +29,7 @@ from glimpsenet.config import Config, FolderConfig, ModelConfig
 from glimpsenet.files import write_json
 from glimpsenet.inference import Unreadable, predict
 from glimpsenet.models.build import build_model
+from glimpsenet.provenance import provenance
 from glimpsenet.recipes import RECIPES
 from glimpsenet.runs import Description, load_run, save_weights, write_description
 from glimpsenet.training import fit as fitting
@@ -160,11 +160,7 @@ def main() -> None:
             "training": soak_training(Path(folder), lambda: time.monotonic() > until),
             "predictions": soak_predictions(Path(folder), chosen.predictions),
         }
-    told = {
-        "command": shlex.join(["python", *sys.argv]),
-        "machine": fitting.describe_machine(torch.device("cpu")),
-        **result,
-    }
+    told = {**provenance(torch.device("cpu"), [RECIPES["digits"]().seed]), **result}
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     write_json(RESULTS, told)
     print(told["training"], told["predictions"], f"wrote {RESULTS}", sep="\n")

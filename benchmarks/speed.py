@@ -70,7 +70,7 @@ def learning(out: Path, smoke: bool) -> None:
     from glimpsenet.data.digits import DigitScenes
     from glimpsenet.data.loading import FreshStream, create_loader
     from glimpsenet.files import write_json
-    from glimpsenet.training.fit import describe_machine
+    from glimpsenet.provenance import provenance
 
     cpu, steps, batch = torch.device("cpu"), 3 if smoke else 200, 4 if smoke else 32
     model = ModelConfig(backbone="glimpse_cnn" if smoke else "resnet18")
@@ -92,8 +92,7 @@ def learning(out: Path, smoke: bool) -> None:
         if place % 20 == 0:
             print(f"step {place}: " + ", ".join(f"{name} {values[-1]:.3f}" for name, values in losses.items()))
     values: dict[str, Any] = {"batch": batch, "precision": str(dtype).removeprefix("torch."), "losses": losses}
-    command = shlex.join(["python", *sys.argv])
-    write_json(out / "speed-learning.json", {"command": command, "machine": describe_machine(cpu), **values})
+    write_json(out / "speed-learning.json", {**provenance(cpu, [subject.config.seed]), **values})
 
 
 def early_exit(out: Path, smoke: bool) -> None:

@@ -12,9 +12,7 @@ goes on where it stopped; leaves ``benchmarks/results/whole-image-FOLDER.json`` 
 """
 
 import argparse
-import shlex
 import statistics
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +25,7 @@ from glimpsenet.bench.localization import change, summarize
 from glimpsenet.config import Config
 from glimpsenet.data.loading import InOrder, create_loader, open_data
 from glimpsenet.files import write_json
+from glimpsenet.provenance import common_machine, typed_command
 from glimpsenet.recipes import RECIPES
 from glimpsenet.runs import load_run
 from glimpsenet.training.series import evaluate_held_out, train_series
@@ -90,10 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     difference = correct[GLIMPSES] - correct[WHOLE]
     low, high = paired_bootstrap(difference)
-    summary = results[GLIMPSES][0]["summary"]
     costs = {name: statistics.fmean(e["summary"]["cost"]["operations"][-1] for e in results[name]) for name in results}
     values = {
-        "command": shlex.join(["python", "benchmarks/whole_image.py", *sys.argv[1:]]),
+        "command": typed_command(),
         "photos": len(difference),
         "split": results[GLIMPSES][0]["evaluation"]["split"],
         "seeds": list(chosen.seeds),
@@ -101,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "share_of_operations": costs[GLIMPSES] / costs[WHOLE],
         "operations": costs,
         **{name: summarize(entries) for name, entries in results.items()},
-        "machine": summary["machine"],
+        "machine": common_machine([entry["summary"]["machine"] for entries in results.values() for entry in entries]),
     }
     write_json(RESULTS / f"whole-image-{chosen.data.name}.json", values)
     for name in results:

@@ -7,7 +7,6 @@ import io
 import json as json_module
 import os
 import re
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -371,11 +370,12 @@ def reproduce(
 
     _require_at_least(seeds=(seeds, 1), max_steps=(1 if max_steps is None else max_steps, 1))
     setting = Setting(data, max_steps, image_size, backbone, backbone_weights)
+    from glimpsenet.provenance import typed_command
     from glimpsenet.reproduction.report import write_report
     from glimpsenet.reproduction.run import train_rows
 
     found = train_rows(rows or ROWS, out, setting, seeds=seeds, records=records, device=device, tell=_say)
-    report = write_report(found, out, setting, command=shlex.join(["glimpsenet", *sys.argv[1:]]))
+    report = write_report(found, out, setting, command=typed_command())
     print_table(
         f"accuracy after the last glimpse, {report['data']}",
         ["row", "seeds", "here", "first look", "random", "mean s"],

@@ -50,7 +50,8 @@ def test_speed_of_a_backbone(tmp_path, capfd):
     settings = ["--modes", "eager", "fast", "--batch-sizes", 1, 3, "--training", 2, "--repetitions", 2]
     glimpsenet("bench", "speed", "glimpse_cnn", *sizes, *settings, "--device", "cpu", "--out", out)
     result = json.loads(out.read_text())
-    assert {"command", "machine", "precision", "cost", "roofline", "inference", "training"} == result.keys()
+    assert {"command", "machine", "seeds", "precision", "cost", "roofline", "inference", "training"} == result.keys()
+    assert result["seeds"] == [0]
     assert result["machine"]["threads"] == torch.get_num_threads()
     rows = [(row["what"], row["mode"], row["batch"]) for row in result["inference"]]
     kinds = [("plain", "eager"), ("glimpses", "eager"), ("plain", "fast"), ("glimpses", "fast")]

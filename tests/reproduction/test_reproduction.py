@@ -70,6 +70,8 @@ def test_the_report_shows_the_papers_numbers_beside_ours(trained):
     folder, setting, results = trained
     out = folder / "out"
     values = write_report(results, out, setting)
+    assert values["seeds"] == [0]
+    assert values["machine"] == results["baseline"][0]["summary"]["machine"]
     text = (out / "report.md").read_text()
     accuracy = 100 * values["rows"]["2d-spatial-loc-s7-no-aux"]["accuracy"]
     base = 100 * values["rows"]["baseline"]["accuracy"]

@@ -1,8 +1,7 @@
 """The commands of ``glimpsenet bench``: thin over this package."""
 
 import os
-import shlex
-import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -50,6 +49,7 @@ def localization(
     from dataclasses import replace
 
     from glimpsenet.bench.localization import METHODS, bench_localization, check_methods
+    from glimpsenet.provenance import typed_command
     from glimpsenet.recipes import RECIPES
 
     check_methods(methods)
@@ -74,7 +74,7 @@ def localization(
         seeds=seeds,
         records=records,
         device=device,
-        command=_command(),
+        command=typed_command(),
         tell=_tell,
     )
     print_methods(values["methods"])
@@ -146,8 +146,9 @@ def speed(
 
     place = choose_device(device)
     sizes = {"image_size": image_size, "glimpse_size": glimpse_size, "num_glimpses": num_glimpses}
+    subject = open_subject(target, place, **sizes)
     result = bench_speed(
-        open_subject(target, place, **sizes),
+        subject,
         batch_sizes=batch_sizes,
         modes=modes,
         precision=precision,
@@ -157,7 +158,7 @@ def speed(
     )
     for part in ("inference", "training"):
         print_speed(f"{target}: {part}, {precision}", result[part])
-    _write(out, place, result)
+    _write(out, place, [subject.config.seed], result)
 
 
 @bench_app.command
@@ -190,8 +191,9 @@ def scaling(
     from glimpsenet.devices import choose_device
 
     place = choose_device(device)
+    subject = open_subject(target, place)
     rows = bench_scaling(
-        open_subject(target, place),
+        subject,
         glimpses=glimpses,
         image_sizes=image_sizes,
         batch_sizes=batch_sizes,
@@ -211,7 +213,7 @@ def scaling(
             for row in rows
         ],
     )
-    _write(out, place, {"rows": rows})
+    _write(out, place, [subject.config.seed], {"rows": rows})
 
 
 @bench_app.command(name="early-exit")
@@ -250,9 +252,10 @@ def early_exit(
     from glimpsenet.runs import load_run
 
     place = choose_device(device)
+    runs = [load_run(folder, place) for folder in (run, *plain)]
     result = bench_early_exit(
-        load_run(run, place),
-        plain=[load_run(other, place) for other in plain],
+        runs[0],
+        plain=runs[1:],
         within=within,
         score=score,
         batch_sizes=batch_sizes,
@@ -262,7 +265,7 @@ def early_exit(
     )
     print_early_exit(run, result)
     save_figure(plot_early_exit(result), out.with_suffix(".png"))
-    _write(out, place, result)
+    _write(out, place, (one.config.seed for one in runs), result)
 
 
 @bench_app.command
@@ -333,9 +336,10 @@ def robustness(
         raise SettingError(f"--severities are 1 to 5, got {' '.join(map(str, severities))}")
     check_seed(seed)
     place = choose_device(device)
+    runs = [load_run(folder, place) for folder in (run, *plain)]
     result = bench_robustness(
-        load_run(run, place),
-        plain=[load_run(other, place) for other in plain],
+        runs[0],
+        plain=runs[1:],
         data=data,
         images=images,
         protocol=Protocol(
@@ -355,7 +359,7 @@ def robustness(
     )
     print_robustness(result)
     save_figure(plot_robustness(result), out.with_suffix(".png"))
-    _write(out, place, result)
+    _write(out, place, (seed, *(one.config.seed for one in runs)), result)
 
 
 def print_robustness(result: dict[str, Any]) -> None:
@@ -444,17 +448,13 @@ def _times(row: dict[str, Any]) -> list[str]:
     return [f"{row['ms']:.2f}", "{:.2f}-{:.2f}".format(*row["ms_quartiles"])]
 
 
-def _write(out: Path, device: "torch.device", result: dict[str, Any]) -> None:
+def _write(out: Path, device: "torch.device", seeds: Iterable[int], result: dict[str, Any]) -> None:
     from glimpsenet.files import write_json
-    from glimpsenet.training.fit import describe_machine
+    from glimpsenet.provenance import provenance
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out, {"command": _command(), "machine": describe_machine(device), **result})
+    write_json(out, {**provenance(device, seeds), **result})
     _tell(f"wrote {out}")
-
-
-def _command() -> str:
-    return shlex.join(["glimpsenet", *sys.argv[1:]])
 
 
 def _require_positive(**flags: tuple[int, ...]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from glimpsenet.config import Config
 from glimpsenet.errors import SettingError
 from glimpsenet.files import write_json
+from glimpsenet.provenance import common_machine
 from glimpsenet.recipes import with_papers_localization
 from glimpsenet.training.series import Record, curve_of, mean_curve, train_series
 
@@ -180,7 +181,7 @@ def write_results(results: Mapping[str, Sequence[Record]], out: Path, command: s
         "images": first["evaluation"]["policies"]["learned"]["num_images"],
         "seeds": sorted({entry["summary"]["seed"] for entries in results.values() for entry in entries}),
         "methods": methods,
-        "machine": first["summary"]["machine"],
+        "machine": common_machine([e["summary"]["machine"] for entries in results.values() for e in entries]),
     }
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "localization.json", values)

@@ -11,6 +11,7 @@ from typing import Any
 from glimpsenet import runs
 from glimpsenet.files import write_aside, write_json
 from glimpsenet.inspection.figures import save_figure
+from glimpsenet.provenance import common_machine
 from glimpsenet.recipes import PAPER
 from glimpsenet.reproduction.figures import plot_rows, plot_scanpaths_by_row
 from glimpsenet.reproduction.rows import OURS, REPORTED, WHOLE, Setting
@@ -37,7 +38,8 @@ def write_report(
     holds.
     """
     summary = {row: summarize(entries) for row, entries in results.items()}
-    first = next(iter(results.values()))[0]
+    runs_found = [entry for entries in results.values() for entry in entries]
+    first = runs_found[0]
     values = {
         "command": command,
         "data": setting.data.name if setting.data else "digit scenes",
@@ -46,8 +48,9 @@ def write_report(
         "rows": summary,
         "settings": {"report": REPORTED, "here": _settings(first["config"])},
         "steps": first["summary"]["steps"],
-        "seconds": round(sum(entry["summary"]["seconds"] for entries in results.values() for entry in entries), 1),
-        "machine": first["summary"]["machine"],
+        "seconds": round(sum(entry["summary"]["seconds"] for entry in runs_found), 1),
+        "seeds": sorted({entry["summary"]["seed"] for entry in runs_found}),
+        "machine": common_machine([entry["summary"]["machine"] for entry in runs_found]),
     }
     out.mkdir(parents=True, exist_ok=True)
     save_figure(plot_rows(results), out / "rows.png")

@@ -1,11 +1,7 @@
 """From a configuration to a run folder."""
 
 import contextlib
-import importlib.metadata
-import os
-import platform
 import signal
-import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import timm
 import torch
-import torchvision
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
@@ -35,11 +29,12 @@ from glimpsenet.data.loading import (
 )
 from glimpsenet.data.sample import GlimpseDataset, Index, Splits
 from glimpsenet.data.shards import ShardDataset
-from glimpsenet.devices import choose_device, computes_in_bfloat16, cpu_name
+from glimpsenet.devices import choose_device, computes_in_bfloat16
 from glimpsenet.errors import SettingError, UserError, first_line
 from glimpsenet.evaluation.accuracy import evaluate
 from glimpsenet.evaluation.efficiency import measure_cost
 from glimpsenet.files import remove_unfinished, write_json
+from glimpsenet.provenance import describe_machine
 from glimpsenet.training.checkpoints import KeepBestAndLast, SafeCheckpointIO, batches_done, read_checkpoint
 from glimpsenet.training.logs import MetricsCSV, TrainingProgress, quiet_libraries
 from glimpsenet.training.objectives import Objective, create_objective
@@ -298,36 +293,3 @@ def _finish(
     }
     write_json(out / runs.SUMMARY, summary)
     return summary
-
-
-def describe_machine(device: torch.device) -> dict[str, Any]:
-    """What a measurement must say beside its numbers."""
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    return {
-        "device": gpu or device.type,
-        "cpu": cpu_name(),
-        "instruction_set": torch.backends.cpu.get_cpu_capability(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "timm": timm.__version__,
-        "lightning": importlib.metadata.version("pytorch-lightning"),
-        "glimpsenet": importlib.metadata.version("glimpsenet"),
-        "commit": _commit(),
-    }
-
-
-def _commit() -> str | None:
-    """The commit that this package is run from, "+" where files were changed since; None if it was installed."""
-    here = Path(__file__).parent
-    try:
-        # The package's own folder must be under git's eyes, not merely inside somebody's checkout.
-        git = ["git", "-C", str(here)]
-        subprocess.run([*git, "ls-files", "--error-unmatch", __file__], check=True, capture_output=True)
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "--", ".."], check=True, capture_output=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit + ("+" if changed else "")

@@ -20,6 +20,7 @@ from glimpsenet.devices import choose_device
 from glimpsenet.errors import UserError, first_line
 from glimpsenet.evaluation.accuracy import evaluate_all
 from glimpsenet.files import write_json
+from glimpsenet.provenance import portable
 from glimpsenet.training.fit import FREE, fit
 
 RECORDS = "records"
@@ -70,7 +71,7 @@ def train_series(
                 summary = fit(config, folder, resume=True, device=device)
                 record = _without_bulk(
                     {
-                        "config": to_dict(config),
+                        "config": _portable_places(to_dict(config)),
                         "summary": summary,
                         "evaluation": measure(folder, device),
                         "curve": _read_curve(folder),
@@ -81,6 +82,19 @@ def train_series(
                 record = json.loads(file.read_text())
             found.setdefault(name, []).append(record)
     return found
+
+
+def _portable_places(config: dict[str, Any]) -> dict[str, Any]:
+    """Settings without the folders of one machine, for a file that is committed."""
+    return {
+        part: {
+            name: portable(str(value)) if name in PLACES and value is not None else value
+            for name, value in settings.items()
+        }
+        if isinstance(settings, dict)
+        else settings
+        for part, settings in config.items()
+    }
 
 
 def record_file(folder: Path, name: str, seed: int) -> Path:
