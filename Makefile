@@ -29,6 +29,7 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/python tools/check_types.py
+	$(BIN)/python benchmarks/page_figures.py --check
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

@@ -60,7 +60,7 @@ def test_provenance_is_command_machine_and_seeds(folders, monkeypatch):
 
 def test_machines_of_several_runs_are_told_where_they_differ():
     machines = [{"cpu": "a", "commit": "1"}, {"cpu": "a", "commit": "2"}, {"cpu": "a", "commit": "1"}]
-    assert provenance.common_machine(machines) == {"cpu": "a", "commit": ["1", "2"]}
+    assert provenance.common_machine(machines) == {"cpu": "a", "commit": "1 / 2"}
 
 
 def test_a_record_names_no_folder_of_the_machine(folders, monkeypatch):

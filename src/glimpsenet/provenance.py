@@ -97,11 +97,11 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
 
 def common_machine(machines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One description of the machines of several runs; where they differ, all values in order of appearance."""
+    """One description of the machines of several runs; what differs is told as "one / other"."""
     found: dict[str, Any] = {}
     for name in dict.fromkeys(name for machine in machines for name in machine):
         values = list(dict.fromkeys(machine.get(name) for machine in machines))
-        found[name] = values[0] if len(values) == 1 else values
+        found[name] = values[0] if len(values) == 1 else " / ".join(map(str, values))
     return found
 
 

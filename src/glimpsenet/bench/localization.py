@@ -190,7 +190,9 @@ def write_results(results: Mapping[str, Sequence[Record]], out: Path, command: s
 
 
 def summarize(entries: Sequence[Mapping[str, Any]], judged: str = "learned") -> dict[str, Any]:
-    """Means over seeds, and every seed's own accuracy and gain share; ``judged`` says who looks."""
+    """Means over seeds, and of every seed accuracies, gain share and how often it found the evidence; ``judged`` says
+    who looks.
+    """
     policies = [entry["evaluation"]["policies"] for entry in entries]
 
     def mean(values: Sequence[float]) -> float:
@@ -201,6 +203,7 @@ def summarize(entries: Sequence[Mapping[str, Any]], judged: str = "learned") -> 
         return [mean(column) for column in zip(*lists, strict=True)] if lists and lists[0] is not None else None
 
     accuracies = [p[judged]["accuracy"][-1] for p in policies]
+    found = [p[judged]["found_rate"] for p in policies]
     shares = [gain_share(p) if judged == "learned" else None for p in policies]
     return {
         "accuracy": mean(accuracies),
@@ -208,9 +211,11 @@ def summarize(entries: Sequence[Mapping[str, Any]], judged: str = "learned") -> 
         "accuracies": accuracies,
         "accuracy_by_step": steps(judged, "accuracy"),
         "found_rate": steps(judged, "found_rate"),
+        "found_rates": None if found[0] is None else [rates[-1] for rates in found],
         "hit_rate": steps(judged, "hit_rate"),
         "mean_scale": steps(judged, "mean_scale"),
         **{name: mean([p[name]["accuracy"][-1] for p in policies]) for name in ("random", "center", "none")},
+        "random_accuracies": [p["random"]["accuracy"][-1] for p in policies],
         "oracle": mean([p["oracle"]["accuracy"][-1] for p in policies]) if "oracle" in policies[0] else None,
         "gain_share": None if None in shares else mean([share for share in shares if share is not None]),
         "gain_shares": shares,

@@ -112,9 +112,6 @@ def _sections(values: dict[str, Any], out: Path) -> list[Section]:
         f" {values['seconds'] / 60:.0f} minutes of training in all, {machine['threads']} thread(s) of"
         f" {machine['cpu']}, {machine['device']}, torch {machine['torch']}, timm {machine['timm']}."
     )
-    report, here = (values["settings"][name] for name in ("report", "here"))
-    settings = [["setting", "report", "here"]]
-    settings += [[name, _plain(report[name]), _plain(here[name])] for name in report]
     sections = [
         Section("The paper's Table 1, on other data", circumstances),
         Section(
@@ -122,27 +119,27 @@ def _sections(values: dict[str, Any], out: Path) -> list[Section]:
             "Of the last step, in percent: mean and standard deviation over seeds, then every seed. Differences are to"
             " the baseline of the same column. The paper's are on ImageNet100, so columns are to be compared in their"
             " differences.",
-            _accuracy_table(values["rows"]),
+            accuracy_table(values["rows"]),
         ),
         Section(
             "Settings",
             "What is not as in the report (or, where it says nothing, in MGNet's code). The scale factor is the"
             " baseline's; 7 in the s7 rows. AdamW where it says so instead of SGD.",
-            settings,
+            settings_table(values["settings"]),
         ),
         Section(
             "Where it looked",
             "Windows of the last step over the validation images: mean scale s, and the spread (standard deviation over"
             " images) of s, tx, ty; 0 is one constant window. The paper: s = 0.96 of 0.99 for s7, 0.55 without the"
             " auxiliary loss, one central window.",
-            _window_table(values["rows"]),
+            window_table(values["rows"]),
         ),
         Section(
             "What the glimpses bring",
             "The same weights with learned, random, no and true (oracle) places. Share: (learned - random) / (learned -"
             " none), the part of the gain that is due to where it looked; above 100% where random places are worse than"
             " none.",
-            _gain_table(values["rows"]),
+            gain_table(values["rows"]),
         ),
         Section(
             "Cost", "Operations after each glimpse, of one full pass of the backbone.", _cost_table(values["rows"])
@@ -154,6 +151,12 @@ def _sections(values: dict[str, Any], out: Path) -> list[Section]:
     return sections
 
 
+def settings_table(settings: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """The report's settings, and those of these runs."""
+    rows = [[name, _plain(value), _plain(settings["here"][name])] for name, value in settings["report"].items()]
+    return [["setting", "report", "here"], *rows]
+
+
 def _plain(value: Any) -> str:
     return "none" if value is None else str(value)
 
@@ -162,7 +165,8 @@ def _difference(value: float, base: float | None) -> str:
     return "" if base is None else f"{value - base:+.2f}"
 
 
-def _accuracy_table(rows: dict[str, Any]) -> list[list[str]]:
+def accuracy_table(rows: Mapping[str, Any]) -> list[list[str]]:
+    """Beside the paper's: mean, deviation and every seed, in percent; the first row names the columns."""
     base = 100 * rows["baseline"]["accuracy"] if "baseline" in rows else None
     table = [["row", "paper", "to baseline", "here", "to baseline", "each seed", "first look", "trainable"]]
     for row, values in rows.items():
@@ -183,7 +187,8 @@ def _accuracy_table(rows: dict[str, Any]) -> list[list[str]]:
     return table
 
 
-def _window_table(rows: dict[str, Any]) -> list[list[str]]:
+def window_table(rows: Mapping[str, Any]) -> list[list[str]]:
+    """Scale of the last window, its spreads over images, and how often it hits."""
     table = [["row", "mean s", "of each seed", "spread of s", "spread of tx", "spread of ty", "hit rate"]]
     for row, values in rows.items():
         if row == WHOLE:
@@ -195,7 +200,9 @@ def _window_table(rows: dict[str, Any]) -> list[list[str]]:
     return table
 
 
-def _gain_table(rows: dict[str, Any]) -> list[list[str]]:
+def gain_table(rows: Mapping[str, Any]) -> list[list[str]]:
+    """The same weights with learned, random, no and true windows."""
+
     def share(learned: float, random: float, none: float) -> str:
         return f"{(learned - random) / (learned - none):.0%}" if learned - none > 0.005 else "no gain"
 

@@ -1,0 +1,305 @@
+"""The tables of pages, each from one JSON of results: a function a table, and their names."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from glimpsenet.reproduction.report import accuracy_table, gain_table, settings_table, window_table
+from page_results import REPORT, SAID, Results
+
+Result = dict[str, Any]
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> list[str]:
+    """In Markdown: the first columns, of words, left, the others right."""
+    lines = [columns, [*["---"] * words, *["---:"] * (len(columns) - words)], *rows]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def circumstances(result: Result) -> list[str]:
+    """Where and how it was measured; old results do not say all of it."""
+    machine = result["machine"]
+    parts = [f"`{result['command']}`"] if result.get("command") else []
+    parts += [f"split {result['split']}"] if "split" in result else []
+    parts += [f"seeds {' '.join(map(str, result['seeds']))}"] if "seeds" in result else []
+    processor = [machine["cpu"], *([machine["instruction_set"]] if "instruction_set" in machine else [])]
+    counts = [f"{machine['cores']} cores", f"{machine['threads']} threads"]
+    parts.append(f"{machine['device']} ({', '.join(processor + counts)})")
+    versions = ("python", "torch", "torchvision", "timm", "glimpsenet", "commit")
+    parts.append(", ".join(f"{name} {machine[name]}" for name in versions if machine.get(name)))
+    return ["", f"{'; '.join(parts)}."]
+
+
+def milliseconds(row: Result) -> str:
+    """Median and quartiles."""
+    low, high = row["ms_quartiles"]
+    return f"{row['ms']:.1f} ({low:.1f}-{high:.1f})"
+
+
+def inference(result: Result) -> list[str]:
+    """A row a candidate and batch size, with the ratio to the plain backbone in eager and in its own mode."""
+    rows = []
+    plain = {(row["mode"], row["batch"]): row["ms"] for row in result["inference"] if row["what"] == "plain"}
+    for row in result["inference"]:
+        own = row["ms"] / plain[row["mode"], row["batch"]]
+        rows.append(
+            [
+                f"{row['what']}, {row['mode']}",
+                str(row["batch"]),
+                milliseconds(row),
+                f"{row['ratio']:.2f}",
+                f"{own:.2f}",
+                f"{row['share_of_roofline']:.0%}",
+                f"{row['peak_mb']:.0f}",
+            ]
+        )
+    columns = ["", "batch", "ms", "x plain, eager", "x plain, same mode", "of possible", "peak MB"]
+    return [*table(columns, rows), *circumstances(result)]
+
+
+def training(result: Result) -> list[str]:
+    """A row a way to compute the step."""
+    rows = [
+        [
+            row["mode"],
+            str(row["batch"]),
+            milliseconds(row),
+            f"{1 / row['ratio']:.2f}",
+            f"{row['share_of_roofline']:.0%}",
+            f"{row['peak_mb']:.0f}",
+        ]
+        for row in result["training"]
+    ]
+    roofline = result["roofline"]
+    possible = f"Possible: {roofline['gflops']:.0f} GFLOP/s ({result['precision']}), {roofline['gb_per_s']:.1f} GB/s."
+    columns = ["step", "batch", "ms", "times as fast", "of possible", "peak MB"]
+    return [*table(columns, rows), "", possible, *circumstances(result)]
+
+
+def convolutions(result: Result) -> list[str]:
+    """A row a convolution: how fast each of its passes runs, in both precisions."""
+    ways, precisions = ("forward", "input gradient", "weight gradient"), ("float32", "bfloat16")
+    rows = [
+        ["{} to {}, {} px, kernel {}, stride {}".format(*row["shape"]), str(row["calls"])]
+        + [" / ".join(f"{row[name][way]['gflops']:.0f}" for way in ways) for name in precisions]
+        for row in result["convolutions"]
+    ]
+    columns = ["convolution", "calls", *(f"GFLOP/s, {name}: {', '.join(ways)}" for name in precisions)]
+    step, best = result["step"], result["best_gflops"]
+    told = []
+    for name in precisions:
+        now, least = step["ms"][name], step["least_ms"][name]
+        told.append(
+            f"{name}: convolutions take {now:.0f} ms a step, and would take {least:.0f} ms if all ran at the best"
+        )
+        told.append(f"that was seen, {best[name]:.0f} GFLOP/s.")
+    return [*table(columns, rows), "", *told, *circumstances(result)]
+
+
+def learning(result: Result) -> list[str]:
+    """Mean losses over stretches of the run."""
+    losses = result["losses"]
+    steps = len(losses["reference"])
+    stretch = max(1, steps // 5)
+    starts = range(0, steps - stretch + 1, stretch)
+    rows = [
+        [name, *(f"{sum(values[start : start + stretch]) / stretch:.3f}" for start in starts)]
+        for name, values in losses.items()
+    ]
+    columns = ["mean loss of steps", *(f"{start + 1}-{start + stretch}" for start in starts)]
+    return [*table(columns, rows), "", f"`fast` computes in {result['precision']}.", *circumstances(result)]
+
+
+def scaling(result: Result) -> list[str]:
+    """A row a case."""
+    rows = [
+        [
+            f"{row['varied']} {row['value']}",
+            str(row["batch"]),
+            milliseconds(row),
+            f"{row['operations'] / 1e9:.1f}",
+            f"{row['peak_mb']:.1f}",
+            f"{row['image_mb']:.1f}",
+        ]
+        for row in result["rows"]
+    ]
+    columns = ["", "batch", "ms", "billion operations", "peak MB", "images MB"]
+    return [*table(columns, rows), *circumstances(result)]
+
+
+def early_exit(result: Result) -> list[str]:
+    """A row a rule, then the plain backbones."""
+    batches = [time["batch"] for time in result["candidates"][0]["times"]]
+    rows = [
+        [
+            row["candidate"],
+            f"{row['accuracy']:.4f}",
+            f"{row['mean_looks']:.2f}",
+            f"{row['operations'] / 1e6:.1f}",
+            *(f"{time['ms']:.2f} ({time['ratio']:.2f})" for time in row["times"]),
+        ]
+        for row in result["candidates"]
+    ]
+    columns = ["", "accuracy", "looks", "million operations", *(f"ms at batch {b} (x all looks)" for b in batches)]
+    return [*table(columns, rows), "", f"{result['images']} test images.", *circumstances(result)]
+
+
+def pipeline(result: Result) -> list[str]:
+    """Images a second to each stage, and waiting beside training."""
+    decoding = table(
+        ["reader", "to", "images/s a core"],
+        [[row["reader"], row["stage"], f"{row['images_per_second']:.0f}"] for row in result["decoding"]],
+    )
+    loading = table(
+        ["workers", "images/s alone", "images/s while training", "share of waiting"],
+        [
+            [
+                str(row["workers"]),
+                f"{row['images_per_second']:.0f}",
+                f"{row['training_images_per_second']:.1f}",
+                f"{row['share_of_waiting']:.1%}",
+            ]
+            for row in result["loading"]
+        ],
+    )
+    ways = [name for name in result["cores"][0] if name != "rate"]
+    cores = table(
+        ["cores for images/s", *(str(row["rate"]) for row in result["cores"])],
+        [[way, *(f"{row[way]:.0f}" for row in result["cores"])] for way in ways],
+    )
+    photos = result["photos"]
+    size = f"JPEGs of {photos['mean_megapixels']:.2f} megapixels, {photos['mean_kilobytes']:.0f} kB."
+    return [*decoding, "", *loading, "", *cores, "", size, *circumstances(result)]
+
+
+def localization(result: Result) -> list[str]:
+    """A row a method, the best first: mean and deviation over seeds, and where its windows came to lie."""
+    rows = [
+        [
+            f"`{name}`",
+            method["what"],
+            spread(method["accuracies"]),
+            each(method["accuracies"]),
+            f"{method['accuracy_by_step'][0]:.3f}",
+            f"{method['found_rate'][1]:.3f} / {method['found_rate'][-1]:.3f}",
+            f"{method['random']:.3f}",
+            optional(method["oracle"], "{:.3f}"),
+            optional(method["gain_share"], "{:.0%}"),
+        ]
+        for name, method in sorted(result["methods"].items(), key=lambda item: -item[1]["accuracy"])
+    ]
+    columns = ["method", "what", "accuracy", "of each seed", "first glimpse", "found by glimpse 2 / 4"]
+    columns += ["random", "oracle", "gap to oracle closed"]
+    return [*table(columns, rows, words=2), *circumstances(result)]
+
+
+def whole_image(result: Result) -> list[str]:
+    """Policies with the same weights; then the plain backbone on the whole image."""
+    looks, plain = result["glimpses"], result["whole-image"]
+    share = f"{result['share_of_operations']:.1%}"
+    rows = [["**learned windows**", spread(looks["accuracies"]), each(looks["accuracies"]), share]]
+    policies = {"random": "random windows", "center": "central windows", "oracle": "true windows"}
+    for name, what in (policies | {"none": "first glimpse"}).items():
+        rows.append([f"{what}, same weights", f"{looks[name]:.3f}", "", ""])
+    rows.append(["whole image, plain backbone", spread(plain["accuracies"]), each(plain["accuracies"]), "100%"])
+    mean, low, high = (result["difference"][name] for name in ("mean", "low", "high"))
+    told = f"Glimpses less whole image: {mean:+.3f} ({low:+.3f} to {high:+.3f}; 95%, paired over {result['photos']}"
+    found = " / ".join(f"{rate:.2f}" for rate in looks["found_rate"][1:])
+    told += f" photos). The evidence was found by glimpse 2 / 3 / 4 in {found}."
+    columns = ["policy", "accuracy", "of each seed", "FLOPs"]
+    return [*table(columns, rows), "", told, *circumstances(result)]
+
+
+def optional(value: float | None, text: str) -> str:
+    """The value, or a dash for None."""
+    return "-" if value is None else text.format(value)
+
+
+def each(values: Sequence[float]) -> str:
+    """Every seed's own."""
+    return " ".join(f"{value:.3f}" for value in values)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation over seeds; the mean alone of one."""
+    deviation = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"**{statistics.fmean(values):.3f}**{deviation}"
+
+
+def reproduction(result: Result) -> list[str]:
+    """Accuracy beside the paper's, and how all rows were measured."""
+    columns, *rows = accuracy_table(result["rows"])
+    steps = f"{result['data']}, {result['images']} images; {result['steps']} optimiser steps a run."
+    return [*table(columns, rows), "", steps, *circumstances(result)]
+
+
+def from_report(make: Callable[[Result], list[list[str]]], entry: str) -> Callable[[Result], list[str]]:
+    """Another table of ``glimpsenet reproduce``, of one entry of its JSON."""
+
+    def write(result: Result) -> list[str]:
+        columns, *rows = make(result[entry])
+        return table(columns, rows)
+
+    return write
+
+
+def robustness(result: Result) -> list[str]:
+    """A row an attack on the answer after all glimpses, a column a model."""
+    models = {Path(model["model"]).name: model for model in result["models"]}
+    told = {name: conditions(model) for name, model in models.items()}
+    names = dict.fromkeys(condition for values in told.values() for condition in values)
+    rows = [[name, *(values.get(name, "-") for values in told.values())] for name in names]
+    protocol = result["protocol"]
+    settings = f"{result['images']} images, changed by at most {result['eps'] * 255:g}/255; PGD of {protocol['steps']}"
+    settings += f" steps and {protocol['restarts']} starts, {protocol['queries']} queries of Square; 95% intervals."
+    failed = [f"{check['check']} ({Path(check['model']).name})" for check in result["masking"] if not check["passed"]]
+    checks = f"Checks for masked gradients: {len(result['masking']) - len(failed)} of {len(result['masking'])} passed"
+    checks += f"; failed: {'; '.join(failed)}." if failed else "."
+    return [*table(["", *models], rows), "", settings, checks, *circumstances(result)]
+
+
+def conditions(model: Result) -> dict[str, str]:
+    """Condition -> accuracy of one model after its last glimpse, with interval."""
+
+    def told(values: Result) -> str:
+        low, high = values["interval"]
+        return f"{values['accuracy']:.3f} ({low:.2f}-{high:.2f})"
+
+    last = model["glimpses"]
+    values = {"clean": told(model["clean"][-1])}
+    values |= {row["attack"]: told(row) for row in model["attacks"] if row["glimpses"] == last}
+    if model["worst_case"]:
+        values["**worst of them**"] = told(model["worst_case"])
+    if model["mean_under_corruptions"]:
+        values["mean over corruptions"] = f"{model['mean_under_corruptions'][-1]:.3f}"
+    return values
+
+
+def of(file: str, write: Callable[[Result], list[str]], *required: str) -> Callable[[Results], list[str]]:
+    """A table of one file, which must have the required keys."""
+    return lambda results: write(results.read(file, *required))
+
+
+TABLES: dict[str, Callable[[Results], list[str]]] = {
+    "inference": of("speed-resnet18.json", inference),
+    "training": of("speed-resnet18.json", training),
+    "training-bfloat": of("speed-resnet18-bfloat16.json", training),
+    "convolutions": of("speed-convolutions.json", convolutions),
+    "learning": of("speed-learning.json", learning),
+    "scaling": of("speed-scaling.json", scaling),
+    "early-exit": of("speed-early-exit.json", early_exit),
+    "pipeline": of("speed-pipeline.json", pipeline),
+    "localization-digits": of("localization-digits.json", localization, *SAID),
+    "localization-digits-fifth": of("localization-digits-fifth.json", localization, *SAID),
+    "localization-digits-far": of("localization-digits-far.json", localization, *SAID),
+    "localization-digits-short": of("localization-digits-short.json", localization),
+    "whole-image-traffic-signs": of("whole-image-traffic-signs.json", whole_image, *SAID),
+    "robustness-digits": of("robustness-digits-seed-0.json", robustness),
+    "robustness-traffic-signs": of("robustness-traffic-signs-seed-0.json", robustness),
+    "reproduction-accuracy": of(REPORT, reproduction, *SAID),
+    "reproduction-settings": of(REPORT, from_report(settings_table, "settings"), *SAID),
+    "reproduction-windows": of(REPORT, from_report(window_table, "rows"), *SAID),
+    "reproduction-gain": of(REPORT, from_report(gain_table, "rows"), *SAID),
+}
+"""What stands between ``<!-- figures: NAME -->`` and ``<!-- end of figures -->``."""
