@@ -25,6 +25,8 @@ ALL_TABLES = TABLES | {"measured": measured}
 TABLE = re.compile(r"(?P<start><!-- figures: (?P<name>[\w-]+) -->)\n.*?(?P<end><!-- end of figures -->)", re.DOTALL)
 NUMBER = re.compile(r"(?P<start><!--n (?P<name>[\w-]+)-->)[^\n]*?(?P<end><!--/n-->)")
 
+AT_A_LINES_START = re.compile(r"^(?:[ >]|[*+-] |\d+\. )*(<!--n [\w-]+-->)", re.MULTILINE)
+
 
 def pages(root: Path) -> list[Path]:
     """What may have markers."""
@@ -40,7 +42,7 @@ def fill(page: str, results: Results, tell: Callable[[str], None] = lambda text:
         tell: called with what is not measured.
 
     Raises:
-        UserError: for a name that there is not, or a marker without its other half.
+        UserError: for a name that there is not, a marker without its other half, or one at the start of a line.
     """
 
     def table(match: re.Match[str]) -> str:
@@ -64,6 +66,8 @@ def fill(page: str, results: Results, tell: Callable[[str], None] = lambda text:
         for half in halves:
             if page.count(half) != found:
                 raise UserError(f"{page.count(half)} times '{half}', but {found} whole markers")
+    if match := AT_A_LINES_START.search(page):
+        raise UserError(f"'{match[1]}' begins a line, which ends the paragraph in Markdown: put a word before it")
     return NUMBER.sub(number, TABLE.sub(table, page))
 
 

@@ -163,9 +163,10 @@ def test_numbers_in_prose_and_cells(tmp_path):
     assert re.sub("<!--.*?-->", "", new) == f"| **7** times | 3, {MISSING} |"
     assert told == [f"exit-fall: there is no {tmp_path}/benchmarks/results/speed-early-exit.json"]
     for wrong, message in (
-        ("<!--n faults-kils-->20<!--/n-->", "nothing is called 'faults-kils'"),
+        ("of <!--n faults-kils-->20<!--/n-->", "nothing is called 'faults-kils'"),
         ("<!-- figures: mesured -->\n<!-- end of figures -->", "nothing is called 'mesured'"),
-        ("<!--n faults-kills-->20", "1 times '<!--n', but 0 whole markers"),
+        ("of <!--n faults-kills-->20", "1 times '<!--n', but 0 whole markers"),
+        ("of\n<!--n faults-kills-->20<!--/n--> kills", "'<!--n faults-kills-->' begins a line"),
         ("<!-- end of figures -->", "1 times '<!-- end of figures -->', but 0 whole markers"),
     ):
         with pytest.raises(UserError, match=re.escape(message)):
@@ -174,7 +175,7 @@ def test_numbers_in_prose_and_cells(tmp_path):
 
 def test_the_command_checks_and_fills(tmp_path):
     (tmp_path / "docs").mkdir()
-    (tmp_path / "README.md").write_text("<!--n faults-kills-->20<!--/n--> kills\n")
+    (tmp_path / "README.md").write_text("of <!--n faults-kills-->20<!--/n--> kills\n")
     (tmp_path / "docs/page.md").write_text("nothing to fill\n")
     write(tmp_path, "faults.json", {"kills": 7})
     command = ["--root", str(tmp_path)]
@@ -182,5 +183,5 @@ def test_the_command_checks_and_fills(tmp_path):
         page_figures.main([*command, "--check"])
     assert "20" in (tmp_path / "README.md").read_text()
     page_figures.main(command)
-    assert (tmp_path / "README.md").read_text() == "<!--n faults-kills-->7<!--/n--> kills\n"
+    assert (tmp_path / "README.md").read_text() == "of <!--n faults-kills-->7<!--/n--> kills\n"
     page_figures.main([*command, "--check"])
