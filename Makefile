@@ -15,8 +15,8 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/glimpsenet train digits --max-steps 700 --out runs/demo --resume
 	$(BIN)/glimpsenet evaluate runs/demo --glimpses all --figure runs/demo/confusion.png
-	test -d runs/demo/scenes || $(BIN)/glimpsenet data digits runs/demo/scenes --train-scenes 1 --val-scenes 12
-	$(BIN)/glimpsenet predict runs/demo runs/demo/scenes/val --figure runs/demo/scanpaths.png
+	test -d runs/demo/scenes || $(BIN)/glimpsenet data digits runs/demo/scenes --train-scenes 1 --val-scenes 1 --test-scenes 12
+	$(BIN)/glimpsenet predict runs/demo runs/demo/scenes/test --figure runs/demo/scanpaths.png
 
 docs: .venv/installed
 	$(BIN)/python -m sphinx --nitpicky --fail-on-warning --keep-going --quiet docs build/docs

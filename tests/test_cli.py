@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*", "ignore
 POLICIES = ["learned", "random", "center", "none", "oracle"]
 SMALL = ["--backbone", "glimpse_cnn", "--image-size", "40", "--glimpse-size", "16", "--precision", "float32"]
 SMALL += ["--max-steps", "3", "--batch-size", "8", "--workers", "0", "--validations", "1", "--device", "cpu"]
-TINY = [*SMALL, "--train-scenes", "30", "--val-scenes", "6", "--num-glimpses", "2"]
+TINY = [*SMALL, "--train-scenes", "30", "--val-scenes", "6", "--test-scenes", "7", "--num-glimpses", "2"]
 
 
 def glimpsenet(*arguments) -> None:
@@ -64,7 +64,9 @@ def refused(capfd):
 def scenes(tmp_path_factory) -> Path:
     """An image folder of digit scenes."""
     folder = tmp_path_factory.mktemp("data") / "scenes"
-    glimpsenet("data", "digits", folder, "--train-scenes", 60, "--val-scenes", 30, "--image-size", 48)
+    glimpsenet(
+        "data", "digits", folder, *("--train-scenes", 60, "--val-scenes", 20, "--test-scenes", 30), "--image-size", 48
+    )
     return folder
 
 
@@ -129,7 +131,7 @@ def test_the_flags_of_training_are_spelt_as_ever(capsys):
 @pytest.mark.parametrize(
     ("command", "flags"),
     [
-        ("evaluate", "--glimpses --data --batch-size --workers --seed --skip-bad --device --figure --json"),
+        ("evaluate", "--glimpses --data --split --batch-size --workers --seed --skip-bad --device --figure --json"),
         ("predict", "--top --figure --batch-size --skip-bad --device --json --csv"),
     ],
 )
@@ -232,13 +234,15 @@ def test_impossible_settings_exit_with_2_and_one_line(refused, arguments, told, 
 
 def test_digits_are_written_as_an_image_folder(scenes, refused, out, tmp_path):
     assert len(list(scenes.glob("train/*/*.png"))) == 60
-    assert len(list(scenes.glob("val/*/*.png"))) == 30
-    assert len((scenes / "boxes.csv").read_text().splitlines()) == 91
+    assert len(list(scenes.glob("val/*/*.png"))) == 20
+    assert len(list(scenes.glob("test/*/*.png"))) == 30
+    assert len((scenes / "boxes.csv").read_text().splitlines()) == 111
     with Image.open(next(scenes.glob("val/*/*.png"))) as picture:
         assert picture.size == (48, 48)
     assert str(scenes) in refused(1, "data", "digits", scenes)
-    told = out("data", "digits", tmp_path / "few", "--train-scenes", 3, "--val-scenes", 2, "--image-size", 20)
-    assert told == f"wrote 5 scenes to {tmp_path / 'few'}\n"
+    few = ["--train-scenes", 3, "--val-scenes", 2, "--test-scenes", 1, "--image-size", 20]
+    told = out("data", "digits", tmp_path / "few", *few)
+    assert told == f"wrote 6 scenes to {tmp_path / 'few'}\n"
 
 
 def test_too_small_scenes_are_refused(refused, tmp_path):
@@ -359,7 +363,7 @@ def test_ctrl_c_exits_with_130_and_says_how_to_go_on(capfd, tmp_path, monkeypatc
 
 def check_result(result: dict, policy: str, scenes: Path) -> None:
     """Whether the numbers agree with each other and with the folder."""
-    counts = {folder.name: len(list(folder.iterdir())) for folder in sorted((scenes / "val").iterdir())}
+    counts = {folder.name: len(list(folder.iterdir())) for folder in sorted((scenes / "test").iterdir())}
     steps = 1 if policy == "none" else 4
     assert (result["policy"], result["num_images"], result["skipped"]) == (policy, 30, [])
     for name in ("accuracy", "loss", "mean_scale", "hit_rate", "found_rate"):
@@ -389,14 +393,14 @@ def test_evaluate_prints_one_json_object_that_adds_up(out, run, scenes, policy):
     if policy == "center":  # at native resolution
         assert result["mean_scale"][1:] == pytest.approx([0.4] * 3)
     if policy == "learned":
-        metrics = json.loads((run / "summary.json").read_text())["metrics"]
+        metrics = json.loads((run / "summary.json").read_text())["test_metrics"]
         assert metrics["accuracy"] == pytest.approx(result["accuracy"])
         assert metrics["loss"] == pytest.approx(result["loss"])
 
 
 def test_evaluate_all_has_every_policy_and_the_gain_share(out, run, scenes):
     together = json.loads(out("evaluate", run, "--glimpses", "all", "--json"))
-    assert together.keys() == {"policies", "glimpse_gain_share"}
+    assert together.keys() == {"policies", "glimpse_gain_share", "split"}
     assert list(together["policies"]) == POLICIES
     last = {}
     for policy, result in together["policies"].items():
@@ -410,7 +414,7 @@ def test_evaluate_all_has_every_policy_and_the_gain_share(out, run, scenes):
 @pytest.mark.parametrize("policy", [*POLICIES, "all"])
 def test_evaluate_prints_tables(out, run, policy):
     told = out("evaluate", run, "--glimpses", policy)
-    assert "30 validation images" in told
+    assert "30 test images" in told
     for name in POLICIES if policy == "all" else [policy]:
         line = next(line for line in told.splitlines() if f"{name}: accuracy" in line)
         assert len(line.split()[2:]) == (1 if name == "none" else 4)
@@ -453,7 +457,7 @@ def test_evaluate_on_another_folder(out, refused, run, scenes, tmp_path):
 
 
 def test_a_run_on_scenes_is_evaluated_on_photos_too(out, digits, scenes):
-    assert json.loads(out("evaluate", digits, "--json"))["num_images"] == 6
+    assert json.loads(out("evaluate", digits, "--json"))["num_images"] == 7
     assert json.loads(out("evaluate", digits, "--data", scenes, "--json"))["num_images"] == 30
 
 
@@ -500,11 +504,22 @@ def test_all_classes_probabilities_add_up_to_one(out, run, good):
 
 
 def test_predictions_are_those_that_evaluation_counts(out, run, scenes):
-    predictions = json.loads(out("predict", run, scenes / "val", "--json", "--batch-size", 7))["predictions"]
+    predictions = json.loads(out("predict", run, scenes / "test", "--json", "--batch-size", 7))["predictions"]
     matrix = np.zeros((10, 10), int)
     for prediction in predictions:
         matrix[int(Path(prediction["file"]).parent.name), int(prediction["class"])] += 1
     assert matrix.tolist() == json.loads(out("evaluate", run, "--json"))["confusion_matrix"]
+
+
+def test_a_number_from_val_is_said_to_be_optimistic(out, refused, run, scenes, tmp_path):
+    assert json.loads(out("evaluate", run, "--json"))["split"] == "test"
+    assert "expect less on new images" not in out("evaluate", run)
+    on_val = json.loads(out("evaluate", run, "--split", "val", "--json"))
+    assert (on_val["split"], on_val["num_images"]) == ("val", 20)
+    assert "expect less on new images" in out("evaluate", run, "--split", "val")
+    (tmp_path / "val").symlink_to(scenes / "val")
+    assert "expect less on new images" in out("evaluate", run, "--data", tmp_path)
+    assert "no test images" in refused(1, "evaluate", run, "--data", tmp_path, "--split", "test")
 
 
 def test_predict_writes_csv_in_the_order_of_the_files(out, run, good):

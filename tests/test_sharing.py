@@ -130,6 +130,17 @@ def test_the_card_tells_what_was_measured(run):
         "glimpsenet pull ada/birds runs/birds",
     ):
         assert told in card.text
+    assert "chose the checkpoint, so the figures are optimistic" in card.text
+
+
+def test_the_card_quotes_the_images_that_chose_nothing(run):
+    summary = json.loads((run.folder / "summary.json").read_text())
+    summary["test_metrics"] = {**summary["metrics"], "accuracy": [0.4, 0.75], "num_images": 99}
+    (run.folder / "summary.json").write_text(json.dumps(summary))
+    card = run.generate_model_card("ada/birds")
+    assert "Measured on 99 test images of photos.\n" in card.text
+    assert "| accuracy | 0.400 | 0.750 |" in card.text
+    assert [(r.metric_value, r.dataset_split) for r in card.data.eval_results] == [(0.75, "test"), (0.4, "test")]
 
 
 def test_a_run_that_nobody_measured_has_a_card_without_figures(run, tmp_path):

@@ -44,7 +44,7 @@ glimpsenet train digits --train-scenes 30 --val-scenes 8 {SMALL} --out run
 glimpsenet train digits --train-scenes 30 --val-scenes 8 {SMALL} --out run --resume
 glimpsenet evaluate run --glimpses all --device cpu --figure confusion.png
 glimpsenet summary run
-glimpsenet data digits scenes --train-scenes 40 --val-scenes 4
+glimpsenet data digits scenes --train-scenes 40 --val-scenes 4 --test-scenes 4
 glimpsenet predict run scenes/val --figure looks.png --device cpu
 glimpsenet inspect sweep run PICTURE --points 5 --gif --out sweep
 glimpsenet inspect arrows run PICTURE --figure arrows.png

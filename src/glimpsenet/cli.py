@@ -78,12 +78,12 @@ def train(recipe: Recipe) -> None:
     if summary:
         # While training, validation computes as training does, in bfloat16 where the device has it.
         _say(f"best on validation, at step {summary['best_step']} of {summary['steps']}; measured in float32:")
-        _print_evaluations({"learned": summary["metrics"]}, None)
+        _print_evaluations({"learned": summary["metrics"]}, None, "val")
         if summary["test_metrics"] is None:
             _say(OPTIMISTIC)
         else:
             _say("the same on the test images, which chose nothing:")
-            _print_evaluations({"learned": summary["test_metrics"]}, None)
+            _print_evaluations({"learned": summary["test_metrics"]}, None, "test")
         if summary["skipped_images"]:
             _say(f"skipped {counted(len(summary['skipped_images']), 'unreadable image')}, named in summary.json")
         _say(f"the run is in {recipe.out}")
@@ -163,7 +163,7 @@ def evaluate(
         if json:
             print(json_module.dumps({**result, "split": name}), file=output)
             return
-        _print_evaluations(results, share)
+        _print_evaluations(results, share, name)
         if name == "val":
             _say(OPTIMISTIC)
         if skipped := shown["skipped"]:
@@ -646,7 +646,7 @@ def _print_predictions(rows: list[dict[str, Any]], early_exit: bool) -> None:
     print_table(counted(len(rows), "image"), columns, table)
 
 
-def _print_evaluations(results: dict[str, dict[str, Any]], gain_share: float | None) -> None:
+def _print_evaluations(results: dict[str, dict[str, Any]], gain_share: float | None, split: str) -> None:
     steps = max(len(result["accuracy"]) for result in results.values())
 
     def cells(values: list[float] | None, skip_first: bool = False) -> list[str]:
@@ -664,7 +664,7 @@ def _print_evaluations(results: dict[str, dict[str, Any]], gain_share: float | N
                 rows.append(["  hit rate", *cells(result["hit_rate"], skip_first=True)])
                 rows.append(["  found so far", *cells(result["found_rate"], skip_first=True)])
     images = next(iter(results.values()))["num_images"]
-    print_table(counted(images, "validation image"), ["glimpses", *(f"step {s}" for s in range(1, steps + 1))], rows)
+    print_table(counted(images, f"{split} image"), ["glimpses", *(f"step {s}" for s in range(1, steps + 1))], rows)
     learned, none = (results[name]["accuracy"][-1] if name in results else 0.0 for name in ("learned", "none"))
     if "none" in results and learned - none < 0.01:
         _say(f"glimpses bring {100 * (learned - none):+.1f} points: too little to ask where they come from")

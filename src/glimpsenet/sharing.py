@@ -110,6 +110,7 @@ def read_summary(file: Path) -> dict[str, Any]:
         summary = json.loads(file.read_text())
         summary.pop("skipped_images", None)
         summary["metrics"].pop("skipped", None)
+        (summary.get("test_metrics") or {}).pop("skipped", None)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{file} is damaged: {error}; remove it to share the model without figures") from error
     return summary
@@ -131,8 +132,9 @@ def make_card(
     name = repo_id.split("/")[-1]
     model, data = config.model, config.data
     dataset = "digit scenes" if isinstance(data, DigitsConfig) else printable(data.data.name)
-    metrics = summary.get("metrics")
-    results = [] if metrics is None else _eval_results(dataset, metrics["accuracy"])
+    split = "test" if summary.get("test_metrics") else "validation"
+    metrics = summary.get("test_metrics") or summary.get("metrics")
+    results = [] if metrics is None else _eval_results(dataset, split, metrics["accuracy"])
     metadata = ModelCardData(
         model_name=name if results else None,
         eval_results=results or None,
@@ -179,7 +181,7 @@ def make_card(
 
 {intro} Made with glimpsenet.
 
-{_figures(dataset, metrics, summary.get("cost"))}
+{_figures(dataset, split, metrics, summary.get("cost"))}
 ## Use
 
 ```python
@@ -209,7 +211,7 @@ Reading it executes no code of this repository: settings are JSON, weights safet
 ## Limits
 
 - It answers with one of its classes, whatever the image shows.
-- It was measured on images like those that it was trained on; the same images chose the best checkpoint.
+- It was measured on images like those that it was trained on.
 - The windows say where it looked, not why it answered.
 
 ## Licence and citation
@@ -230,7 +232,7 @@ def _start(model: ModelConfig) -> str | None:
     return "timm's pretrained weights" if model.pretrained else None
 
 
-def _eval_results(dataset: str, accuracy: list[float]) -> list[EvalResult]:
+def _eval_results(dataset: str, split: str, accuracy: list[float]) -> list[EvalResult]:
     last = len(accuracy)
     return [
         EvalResult(
@@ -240,13 +242,13 @@ def _eval_results(dataset: str, accuracy: list[float]) -> list[EvalResult]:
             metric_type="accuracy",
             metric_name=f"accuracy after {step} glimpse{'s' if step > 1 else ''}",
             metric_value=round(accuracy[step - 1], 4),
-            dataset_split="validation",
+            dataset_split=split,
         )
         for step in ([last, 1] if last > 1 else [1])
     ]
 
 
-def _figures(dataset: str, metrics: dict[str, Any] | None, cost: dict[str, Any] | None) -> str:
+def _figures(dataset: str, split: str, metrics: dict[str, Any] | None, cost: dict[str, Any] | None) -> str:
     """The table of what was measured, one column a glimpse."""
     if metrics is None:
         return "Nobody has measured it: `glimpsenet evaluate` does.\n"
@@ -262,4 +264,5 @@ def _figures(dataset: str, metrics: dict[str, Any] | None, cost: dict[str, Any] 
     lines = [f"| after glimpse | {' | '.join(str(step) for step in range(1, steps + 1))} |", "|---" * (steps + 1) + "|"]
     lines += [f"| {name} | {' | '.join(values)} |" for name, values in rows.items() if values]
     table = "\n".join(lines)
-    return f"Measured on {metrics['num_images']:,} validation images of {dataset}:\n\n{table}\n"
+    caution = "" if split == "test" else " These images chose the checkpoint, so the figures are optimistic."
+    return f"Measured on {metrics['num_images']:,} {split} images of {dataset}.{caution}\n\n{table}\n"
