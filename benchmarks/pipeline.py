@@ -28,8 +28,9 @@ from torchvision.transforms.v2 import functional
 from glimpsenet.bench.subjects import open_subject
 from glimpsenet.bench.timing import interleaved
 from glimpsenet.bench.training import training_steps
+from glimpsenet.data.finding import find_images
 from glimpsenet.data.folder import PhotoDataset
-from glimpsenet.data.images import find_images, read_image
+from glimpsenet.data.images import read_image
 from glimpsenet.data.loading import TrainingStream, create_loader
 from glimpsenet.data.transforms import evaluation_transform, training_transform
 from glimpsenet.devices import computes_in_bfloat16

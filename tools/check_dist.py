@@ -20,7 +20,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = ("demo", "export", "robustness", "shards")
+EXTRAS = ("demo", "export", "heif", "robustness", "shards")
 SETTINGS = {"oldest": ("3.11", "lowest-direct"), "newest": ("3.13", "highest")}
 """Python, and which of the versions allowed of direct dependencies."""
 MOST_BYTES = {".whl": 2_000_000, ".gz": 8_000_000}

@@ -8,6 +8,7 @@ import json as json_module
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import tyro
 
 from glimpsenet.bench.cli import bench_app
 from glimpsenet.config import Config, DigitsConfig, check_seed
-from glimpsenet.errors import SettingError, UserError, did_you_mean, needs_extra, printable
+from glimpsenet.errors import DataWarning, SettingError, UserError, did_you_mean, needs_extra, printable
 from glimpsenet.inspection.cli import inspect_app
 from glimpsenet.recipes import RECIPES
 from glimpsenet.tables import counted, print_table
@@ -209,7 +210,7 @@ def predict(
     _require_at_least(top=(top, 1), batch_size=(batch_size, 1))
     _require_picture(figure)
     with _standard_output(json or csv) as output:
-        from glimpsenet.data.images import find_images
+        from glimpsenet.data.finding import find_images
         from glimpsenet.devices import choose_device
         from glimpsenet.inference import ExitRule, Unreadable
         from glimpsenet.inference import predict as classify
@@ -218,7 +219,7 @@ def predict(
 
         rule = ExitRule(exit_confidence)
         loaded = load_run(run, choose_device(device))
-        files = [file for image in images for file in find_images(image)]
+        files = find_images(*images)
         rows: list[dict[str, Any]] = []
         readable: list[Path] = []
         skipped: list[str] = []
@@ -542,16 +543,20 @@ def import_mgnet(
         scale_range: smallest and largest s.
         data: a folder with val/CLASS, to name the classes by; they are numbered otherwise.
     """
-    from torchvision.datasets.folder import find_classes
-
+    from glimpsenet.data.finding import LeftOut, find_classes
     from glimpsenet.models import mgnet
 
-    if data is not None and not (data / "val").is_dir():
-        raise UserError(f"no folder {data / 'val'} to name the classes by")
+    names = None
+    if data is not None:
+        if not (data / "val").is_dir():
+            raise UserError(f"no folder {data / 'val'} to name the classes by")
+        left_out = LeftOut()
+        names = sorted(find_classes(data / "val", left_out))  # MGNet's order is torchvision's, not the natural one
+        left_out.warn()
     ignored = mgnet.import_mgnet(
         checkpoint,
         run,
-        classes=None if data is None else find_classes(data / "val")[0],
+        classes=names,
         backbone=backbone,
         num_glimpses=num_glimpses,
         image_size=image_size,
@@ -580,6 +585,26 @@ def _standard_output(clean: bool) -> Iterator[TextIO]:
         sys.stdout.flush()
         os.dup2(keep, 1)
         os.close(keep)
+
+
+@contextlib.contextmanager
+def _data_warnings_in_one_line() -> Iterator[None]:
+    """Warnings about data reach standard error as one line each, none twice; all others as Python shows them."""
+    told: set[str] = set()
+    show = warnings.showwarning
+
+    def tell(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        text = printable(" ".join(str(message).split()))
+        if not issubclass(category, DataWarning):
+            show(message, category, *where, **more)
+        elif text not in told:
+            told.add(text)
+            print(f"glimpsenet: warning: {text}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DataWarning)
+        warnings.showwarning = tell
+        yield
 
 
 def _require_at_least(**flags: tuple[int, int]) -> None:
@@ -751,7 +776,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: no file name may end a command
     try:
-        _run_or_name_the_misspelt(arguments)
+        with _data_warnings_in_one_line():
+            _run_or_name_the_misspelt(arguments)
     except UserError as error:
         if debug:
             raise

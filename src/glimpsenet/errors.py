@@ -32,6 +32,13 @@ class UserError(Exception):
     """
 
 
+class DataWarning(UserWarning):
+    """Something about the data that the user may not expect, and that does not stop the work: the message is one line.
+
+    The command line prints each once, on standard error.
+    """
+
+
 class SettingError(UserError):
     """A setting that cannot be: wrong usage, which the command line tells apart by exiting with 2."""
 

@@ -5,9 +5,9 @@ import sys
 from glimpsenet.errors import printable
 
 
-def counted(number: int, noun: str) -> str:
-    """``1 image``, ``2 images``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """``1 image``, ``2 images``; with the plural of nouns that do not just take an s."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:

@@ -14,7 +14,7 @@ from glimpsenet.config import FolderConfig
 from glimpsenet.data.folder import PhotoDataset, open_folder, read_boxes
 from glimpsenet.data.sample import collate
 from glimpsenet.data.transforms import FitSquare, evaluation_transform, training_transform
-from glimpsenet.errors import UserError
+from glimpsenet.errors import DataWarning, UserError
 
 
 def make_photo(file: Path, width: int = 8, height: int = 6) -> Path:
@@ -55,7 +55,8 @@ def remove(folder: Path) -> None:
 def test_files_labels_and_classes_follow_the_folders_in_order(data):
     make_photo(data / "train/dog/deeper/x.JPG")
     (data / "train/dog/notes.txt").write_text("not an image")
-    splits = open_plain(data)
+    with pytest.warns(DataWarning, match=r"left out 1 file with an unknown suffix \(\.txt 1\) in .*train/dog$"):
+        splits = open_plain(data)
     assert (splits.classes, splits.channels, splits.val.has_boxes) == (["cat", "dog"], 3, False)
     assert [file.name for file in splits.train.files] == ["a.png", "b.png", "c.png", "d.png", "x.JPG"]
     assert splits.train.labels == [0, 0, 1, 1, 1]
@@ -97,17 +98,88 @@ def test_class_without_training_images(data):
     assert f"without images: {data / 'train/emu'}" in refusal(data)
 
 
+def test_a_class_left_without_images_lists_what_was_skipped(data):
+    for name in (
+        "emu/a.heics",
+        "emu/b.HEICS",
+        "emu/notes.txt",
+        "emu/noise",
+        "emu/Thumbs.db",
+        "emu/._a.jpg",
+        "gnu/.x.png",
+    ):
+        (data / "train" / name).parent.mkdir(exist_ok=True)
+        (data / "train" / name).touch()
+    assert refusal(data) == (
+        f"class folder without images: {data / 'train/emu'} holds 2 hidden or junk entries (._* 1, Thumbs.db 1), "
+        "4 files with an unknown suffix (.heics 2, none 1, .txt 1), and 1 more such; add some or remove it"
+    )
+
+
+def test_classes_without_images_are_one_warning(data):
+    for name in ("train/emu/a.png", "test/dog/a.png"):
+        make_photo(data / name)
+    (data / "val/emu").mkdir()
+    with pytest.warns(DataWarning) as caught:
+        open_plain(data)
+    assert [str(each.message) for each in caught] == [
+        "no images of 1 class in val/ (emu) and of 2 classes in test/ (cat, emu): their accuracy cannot be measured"
+    ]
+
+
+@pytest.mark.parametrize("other", ["validation", "valid", "dev", "Val"])
+def test_a_missing_split_names_the_folder_that_may_be_meant(data, other):
+    (data / "val").rename(data / other)
+    assert refusal(data) == f"no folder {data / 'val'}; {data / other} is there: rename it to val"
+
+
+def test_a_missing_split_names_class_folders_without_splits_and_folders_too_deep(data):
+    assert refusal(data / "train") == (
+        f"no folder {data / 'train/train'}; {data / 'train'} holds class folders without splits, cat, dog:"
+        " put them into train/ and val/"
+    )
+    assert refusal(data.parent) == (
+        f"no folder {data.parent / 'train'}; there is {data / 'train'}: name the folder {data}"
+    )
+    remove(data / "val")
+    (data / "val").rmdir()
+    assert refusal(data) == f"no folder {data / 'val'}; images go into val/CLASS/; {data} holds train"
+
+
+def test_classes_are_in_natural_order_and_a_run_keeps_its_own(data):
+    for split in ("train", "val"):
+        remove(data / split)
+        for name in ("10", "2", "1b", "1a10", "1a9"):
+            make_photo(data / split / name / "a.png")
+    splits = open_plain(data)
+    assert splits.classes == ["1a9", "1a10", "1b", "2", "10"]
+    assert [file.parent.name for file in splits.train.files] == splits.classes
+    assert splits.train.labels == splits.val.labels == [0, 1, 2, 3, 4]
+    old = sorted(splits.classes)
+    assert old == ["10", "1a10", "1a9", "1b", "2"]
+    for train in (False, True):
+        splits = open_plain(data, classes=old, train=train)
+        assert splits.classes == old
+        assert [file.parent.name for file in splits.val.files] == old
+    assert [file.parent.name for file in splits.train.files] == old
+    make_photo(data / "train/3/a.png")
+    with pytest.raises(UserError, match=r"class '3' is in .*train but not among the trained ones"):
+        open_plain(data, classes=old, train=True)
+
+
 def test_val_may_lack_a_class(data):
     remove(data / "val/cat")
     (data / "val/cat").rmdir()
-    splits = open_plain(data)
+    with pytest.warns(DataWarning, match=r"^no images of 1 class in val/ \(cat\): their accuracy cannot be measured$"):
+        splits = open_plain(data)
     assert splits.classes == ["cat", "dog"]
     assert splits.val.labels == [1]
 
 
 def test_with_known_classes_only_val_is_needed(data):
     remove(data / "train")
-    splits = open_plain(data, classes=["ant", "cat", "dog"], channels=1)
+    with pytest.warns(DataWarning, match=r"no images of 1 class in val/ \(ant\)"):
+        splits = open_plain(data, classes=["ant", "cat", "dog"], channels=1)
     assert splits.train is None
     assert splits.classes == ["ant", "cat", "dog"]
     assert splits.val.labels == [1, 2]
@@ -144,7 +216,8 @@ def test_test_images_are_measured_on_where_there_are_any(data):
     with pytest.raises(UserError, match="no test images"):
         splits.held_out("test")
     make_photo(data / "test/dog/z.png")
-    splits = open_plain(data)
+    with pytest.warns(DataWarning, match=r"no images of 1 class in test/ \(cat\)"):
+        splits = open_plain(data)
     assert (splits.test.files, splits.test.labels) == ([data / "test/dog/z.png"], [1])
     assert splits.held_out() == ("test", splits.test)
     assert splits.held_out("val") == ("val", splits.val)

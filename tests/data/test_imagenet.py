@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from glimpsenet.data.imagenet import CORRUPTIONS, GROUPS, SEVERITIES, Links, build_imagenet100, build_imagenet100_c
-from glimpsenet.errors import UserError
+from glimpsenet.errors import DataWarning, UserError
 
 # Made up, but for the two that are checked: 99 before n01855672, 900 after it.
 CLASSES = [f"n{1440764 + k:08d}" for k in range(99)] + [f"n{1855672 + k:08d}" for k in range(901)]
@@ -50,6 +50,18 @@ def test_first_hundred_classes_are_linked_and_a_second_run_keeps_them(source, tm
     (destination / "boxes.csv").write_text("file,x0,y0,x1,y1\n")
     assert build_imagenet100(source, destination) == Links(101, 99)
     assert build_imagenet100(source, destination) == Links(0, 200)
+
+
+def test_junk_is_no_class_and_in_nobodys_way(source, tmp_path):
+    destination = tmp_path / "imagenet100"
+    (source / "train/.DS_Store").touch()
+    (source / "val/._n01440764.JPEG").touch()
+    with pytest.warns(DataWarning, match=r"left out 2 hidden or junk entries \(.*\) in .*train and 1 other folder"):
+        build_imagenet100(source, destination)
+    (destination / "val/.DS_Store").touch()  # as a file manager leaves it on its way
+    (source / "train/.DS_Store").unlink()
+    with pytest.warns(DataWarning, match="left out 1 hidden or junk entry"):
+        assert build_imagenet100(source, destination) == Links(0, 200)
 
 
 @pytest.mark.parametrize(

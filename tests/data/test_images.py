@@ -5,7 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from glimpsenet.data.images import UnreadableImageError, check_header, find_images, read_image
+from glimpsenet.data import images
+from glimpsenet.data.finding import find_images
+from glimpsenet.data.images import EXTENSIONS, UnreadableImageError, check_header, decode_image, read_image
 from glimpsenet.errors import UserError
 
 
@@ -144,24 +146,53 @@ def test_what_is_no_image_is_called_so(tmp_path):
     check_header(tmp_path / "half.jpg")  # its beginning is whole
 
 
-def test_images_of_a_folder_are_found_at_any_depth_in_order(tmp_path):
-    names = ["b.png", "a/z.JPG", "a/b/c.webp", "notes.txt", "a.csv", "c.jpeg.part"]
-    for name in names:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "folder.png").mkdir()
-    assert find_images(tmp_path) == [tmp_path / name for name in ("a/b/c.webp", "a/z.JPG", "b.png")]
-    assert find_images(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]  # named outright: reading it will tell
+# ---- formats -------------------------------------------------------------------------------------------------------
+
+WRITERS = {
+    **dict.fromkeys((".jpg", ".jpeg", ".jfif"), "JPEG"),
+    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
+    **dict.fromkeys((".jp2", ".j2k"), "JPEG2000"),
+    **dict.fromkeys((".ppm", ".pgm"), "PPM"),
+    **dict.fromkeys((".heic", ".heif"), "HEIF"),
+    **{f".{name.lower()}": name for name in ("PNG", "WEBP", "BMP", "GIF", "AVIF", "MPO")},
+}
 
 
-def test_nowhere_and_nothing_are_told(tmp_path):
-    with pytest.raises(UserError, match=r"no such file or folder: .*absent"):
-        find_images(tmp_path / "absent")
-    (tmp_path / "val").mkdir()
-    with pytest.raises(UserError, match=r"no such file or folder: .*/vall; did you mean 'val'\?"):
-        find_images(tmp_path / "vall")
-    with pytest.raises(UserError, match="name image files, or folders of them"):
-        find_images(tmp_path / "no/where")
-    (tmp_path / "val").rmdir()
-    with pytest.raises(UserError, match="no images in"):
-        find_images(tmp_path)
+@pytest.mark.parametrize("suffix", EXTENSIONS)
+def test_formats_are_read_whatever_the_case_of_their_suffix(tmp_path, suffix):
+    picture = Image.new("RGB", (32, 16), "white")
+    picture.paste((200, 0, 0), (0, 0, 16, 16))
+    second = Image.new("RGB", (32, 16), "blue")  # of formats that hold several, the first is taken
+    several = {"save_all": True, "append_images": [second]} if suffix in (".gif", ".mpo", ".tif", ".webp") else {}
+    file = tmp_path / f"a{suffix.upper()}"
+    picture.convert("L" if suffix == ".pgm" else "RGB").save(file, WRITERS[suffix], **several)
+    assert find_images(tmp_path) == [file]
+    left, right = colours(file)[4], colours(file)[28]
+    np.testing.assert_allclose(left, [60] * 3 if suffix == ".pgm" else [200, 0, 0], atol=12)
+    np.testing.assert_allclose(right, [255] * 3, atol=12)
+
+
+def test_photos_of_phones_are_upright(tmp_path):
+    picture = Image.new("RGB", (64, 32), "white")
+    picture.paste("red", (0, 0, 16, 16))
+    picture.getexif()[0x0112] = 6
+    picture.save(tmp_path / "a.heic")
+    upright = read_image(tmp_path / "a.heic").int()
+    assert upright.shape == (3, 64, 32)
+    assert ((upright[0] > 150) & (upright[1] < 100))[:15, 17:].all()
+
+
+def test_without_the_extra_heif_is_named_and_not_its_suffix(tmp_path, monkeypatch):
+    Image.new("RGB", (32, 16)).save(tmp_path / "a.heic")
+    (tmp_path / "renamed.jpg").write_bytes((tmp_path / "a.heic").read_bytes())
+    Image.new("RGB", (32, 16)).save(tmp_path / "photo.heic", "JPEG")
+    monkeypatch.setattr(images, "FORMATS", tuple(name for name in images.FORMATS if name != "HEIF"))
+    for name in ("a.heic", "renamed.jpg"):
+        for look in (read_image, check_header):
+            with pytest.raises(UnreadableImageError) as caught:
+                look(tmp_path / name)
+            way = "reading HEIF needs pillow-heif: pip install 'glimpsenet[heif]'"
+            assert str(caught.value) == f"cannot read image {tmp_path / name}: {way}"
+    with pytest.raises(UnreadableImageError, match=r"glimpsenet\[heif\]"):
+        decode_image((tmp_path / "a.heic").read_bytes())
+    assert read_image(tmp_path / "photo.heic").shape == (3, 16, 32)

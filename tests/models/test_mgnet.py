@@ -13,6 +13,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
+from glimpsenet.cli import main
 from glimpsenet.errors import UserError
 from glimpsenet.models.mgnet import import_mgnet, load_mgnet, mgnet_config, read_mgnet
 from glimpsenet.runs import load_run
@@ -283,6 +284,18 @@ def test_import_makes_a_run_folder(tmp_path):
     )
     with pytest.raises(UserError, match="not an empty folder"):
         import_mgnet(path, folder, **SETTINGS)
+
+
+def test_import_names_the_classes_in_the_order_mgnet_was_trained_with(tmp_path, capsys):
+    path = save(make_checkpoint(make_reference().state_dict()), tmp_path)
+    names = ["b", "10", "2", "1", ".DS_Store", "@eaDir", "a", "d", "c"]
+    for name in names:
+        (tmp_path / "data/val" / name).mkdir(parents=True)
+    flags = ["--image-size", str(SIZE), "--data", str(tmp_path / "data")]
+    main(["import-mgnet", str(path), str(tmp_path / "run"), *flags])
+    assert load_run(tmp_path / "run").classes == ["1", "10", "2", "a", "b", "c", "d"]
+    told = "glimpsenet: warning: left out 2 hidden or junk entries (.DS_Store 1, @eaDir 1) in "
+    assert capsys.readouterr().err == f"{told}{tmp_path / 'data/val'}\n"
 
 
 def test_glimpse_size_is_the_papers():

@@ -11,7 +11,7 @@ from PIL import Image
 from glimpsenet.bench.cli import print_robustness
 from glimpsenet.cli import main
 from glimpsenet.config import Config, DigitsConfig, ModelConfig
-from glimpsenet.errors import UserError
+from glimpsenet.errors import DataWarning, UserError
 from glimpsenet.models.build import build_model
 from glimpsenet.robustness.bench import ATTACKS, Protocol, Subject, _check_masking, bench_robustness
 from glimpsenet.runs import Description, load_run, save_weights, write_description
@@ -94,8 +94,14 @@ def test_a_ready_folder_of_corrupted_images_works_too(runs, tmp_path):
             folder.mkdir(parents=True)
             for place in range(3):
                 Image.new("L", (40, 40), 60 * place).save(folder / f"{place}.png")
+        (tmp_path / "c/fog" / str(severity) / ".DS_Store").touch()
+        (tmp_path / "c/fog" / str(severity) / "3/._0.png").touch()
     protocol = Protocol(attacks=(), corruptions=("fog",), severities=(1, 2))
-    result = bench_robustness(load_run(runs[0]), images=6, protocol=protocol, imagenet_c=tmp_path / "c")
+    with pytest.warns(DataWarning) as caught:
+        result = bench_robustness(load_run(runs[0]), images=6, protocol=protocol, imagenet_c=tmp_path / "c")
+    assert [str(each.message) for each in caught] == [
+        f"left out 4 hidden or junk entries (.DS_Store 2, ._* 2) in {tmp_path / 'c/fog/1'} and 3 other folders"
+    ]
     assert len(result["models"][0]["corruptions"]) == 2
     assert result["models"][0]["worst_case"] is None
 

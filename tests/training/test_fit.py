@@ -256,6 +256,23 @@ def test_a_run_that_was_cut_short_resumes_bit_for_bit(photos, tmp_path, monkeypa
     assert equal(last(tmp_path / "cut")["state_dict"], last(tmp_path / "whole")["state_dict"])
 
 
+def test_a_run_keeps_its_classes_in_its_order_when_it_resumes(photos, tmp_path, monkeypatch):
+    shutil.copytree(photos.data.data, tmp_path / "photos")
+    for split in NUMBERS:
+        for name, number in {"blue": "10", "red": "2"}.items():
+            (tmp_path / "photos" / split / name).rename(tmp_path / "photos" / split / number)
+    config = photos.with_data(tmp_path / "photos")
+    with monkeypatch.context() as patch:
+        patch.setattr("glimpsenet.data.finding.natural_key", lambda name: name)  # as versions before sorted them
+        patch.setattr(GlimpseTask, "training_step", at_step(GlimpseTask.training_step, fail)(4))
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(config, tmp_path / "run")
+    train(config, tmp_path / "run", resume=True)
+    assert load_run(tmp_path / "run").classes == ["10", "2"]
+    train(config, tmp_path / "new")
+    assert load_run(tmp_path / "new").classes == ["2", "10"]
+
+
 def test_dynamic_rescaling_keeps_the_share_of_the_gradient(tmp_path, monkeypatch):
     seen = []
 

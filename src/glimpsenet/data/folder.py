@@ -1,32 +1,41 @@
 """Image folders: train/CLASS/*.jpg and val/CLASS/*.jpg; test/CLASS/*.jpg and boxes.csv where there are any.
 
+Classes are in natural order (2 before 10); a trained run keeps the order it was trained with. What is no image, and
+which classes lack some, is said in warnings: see :mod:`glimpsenet.data.finding`.
+
 ``boxes.csv`` has the columns file, x0, y0, x1, y1: a path relative to the folder, and a half-open pixel box in the
 upright image. It enables hit rates and the oracle; images that it does not name have no box.
 """
 
 import csv
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
-from torchvision.datasets.folder import find_classes
 from torchvision.transforms import v2
 
 from glimpsenet.config import FolderConfig
-from glimpsenet.data.images import EXTENSIONS, UnreadableImageError, check_header, read_image, walk_images
+from glimpsenet.data.finding import LeftOut, find_classes, find_folders, holds_images, walk_images
+from glimpsenet.data.images import HEIF_EXTENSIONS, UnreadableImageError, check_header, read_image
 from glimpsenet.data.sample import UNKNOWN_BOX, Index, Sample, Splits
 from glimpsenet.data.transforms import augmentation_of, evaluation_transform, training_transform
-from glimpsenet.errors import UserError, did_you_mean
+from glimpsenet.errors import DataWarning, UserError, did_you_mean
+from glimpsenet.tables import counted
 
 COLUMNS = ["file", "x0", "y0", "x1", "y1"]
 Part = Literal["train", "val", "test"]
 MOST_CHECKED = 2000
 """Images of a split whose headers are read before training: a second or so, and half a minute of a disk that seeks."""
+OTHER_NAMES = {"train": ("training",), "val": ("validation", "valid", "dev"), "test": ("testing",)}
+"""What other programs call the splits; only used to say what was found instead."""
+MOST_NAMED = 10
+"""Classes that a line names."""
 
 
 class PhotoDataset(Dataset[Sample]):
@@ -86,7 +95,13 @@ class PhotoDataset(Dataset[Sample]):
 
 
 def open_folder(
-    config: FolderConfig, image_size: int, seed: int, classes: list[str] | None = None, channels: int = 3
+    config: FolderConfig,
+    image_size: int,
+    seed: int,
+    classes: list[str] | None = None,
+    channels: int = 3,
+    *,
+    train: bool = False,
 ) -> Splits:
     """Training, validation and, where there are any, test images of ``config.data``.
 
@@ -94,8 +109,9 @@ def open_folder(
         config: the folder and what is done to its images.
         image_size: side of the square they become.
         seed: of the augmentation.
-        classes: a trained model's classes; then train/ is neither needed nor read.
+        classes: a trained model's classes, whose order is kept; then train/ is neither needed nor read.
         channels: 3 for colour, 1 for grey.
+        train: read train/ all the same, to train that model further.
 
     Raises:
         UserError: naming the folder, class or row of boxes.csv that is wrong.
@@ -103,51 +119,103 @@ def open_folder(
     root = config.data
     if not root.is_dir():
         raise UserError(f"no such data folder: {root}; pass --data DIR with train/CLASS/*.jpg and val/CLASS/*.jpg")
-    train_files: list[Path] = []
-    train_labels: list[int] = []
-    known = classes
-    if known is None:
-        train_files, train_labels, known = _list_split(root, "train", None)
-    held_out = {"val": _list_split(root, "val", known)}
+    left_out = LeftOut()
+    training = _list_split(root, "train", classes, left_out) if classes is None or train else None
+    known = classes if training is None else training.classes
+    held_out = {"val": _list_split(root, "val", known, left_out)}
     if (root / "test").is_dir():
-        held_out["test"] = _list_split(root, "test", known)
+        held_out["test"] = _list_split(root, "test", known, left_out)
+    left_out.warn()
+    _warn_of_empty_classes(held_out)
     boxes = read_boxes(root / "boxes.csv", root) if (root / "boxes.csv").exists() else {}
-    train = None
-    if classes is None:
+    images = None
+    if training is not None:
         transform = training_transform(image_size, config.augmentation)
         # AutoAugment moves pixels but cannot move boxes.
         carried = {} if config.augmentation == "imagenet" else boxes
-        train = PhotoDataset(train_files, train_labels, transform, boxes=carried, channels=channels, seed=seed)
+        images = PhotoDataset(training.files, training.labels, transform, boxes=carried, channels=channels, seed=seed)
         if not config.skip_bad:
-            for files, *_ in held_out.values():
-                _check_headers(files[:MOST_CHECKED])
+            _check_headers([file for file in training.files if file.suffix.lower() in HEIF_EXTENSIONS][:1])
+            for split in held_out.values():
+                _check_headers(split.files[:MOST_CHECKED])
     transform = evaluation_transform(image_size, config.augmentation)
     datasets = {
-        split: PhotoDataset(files, labels, transform, boxes=boxes, channels=channels)
-        for split, (files, labels, _) in held_out.items()
+        name: PhotoDataset(split.files, split.labels, transform, boxes=boxes, channels=channels)
+        for name, split in held_out.items()
     }
-    return Splits(train, datasets["val"], datasets.get("test"), known, channels)
+    return Splits(images, datasets["val"], datasets.get("test"), held_out["val"].classes, channels)
 
 
-def _list_split(root: Path, split: Part, classes: list[str] | None) -> tuple[list[Path], list[int], list[str]]:
+class _Listing(NamedTuple):
+    """The images of a split."""
+
+    files: list[Path]
+    labels: list[int]
+    classes: list[str]
+
+    @property
+    def empty(self) -> list[str]:
+        """Classes without images."""
+        seen = set(self.labels)
+        return [name for label, name in enumerate(self.classes) if label not in seen]
+
+
+def _list_split(root: Path, split: Part, classes: list[str] | None, left_out: LeftOut) -> _Listing:
     folder = root / split
     if not folder.is_dir():
-        raise UserError(f"no folder {folder}; images go into {split}/CLASS/ below --data")
-    try:
-        found, _ = find_classes(folder)
-    except FileNotFoundError as error:
-        raise UserError(f"no class folders in {folder}; images go into {split}/CLASS/") from error
-    if classes is not None and (strange := sorted(set(found) - set(classes))):
-        way = did_you_mean(strange[0], classes, "remove it, or train with it")
+        raise UserError(f"no folder {folder}; {_found_instead(root, split)}")
+    here = LeftOut()
+    found = find_classes(folder, here)
+    if classes is not None and (strange := [name for name in found if name not in classes]):
+        way = did_you_mean(strange[0], classes, "remove it, or train a new run with it")
         raise UserError(f"class '{strange[0]}' is in {folder} but not among the trained ones; {way}")
-    classes = classes or found
-    labels = {name: index for index, name in enumerate(classes)}
-    samples = [(file, labels[name]) for name in sorted(found) for file in _in_order(folder / name)]
-    if not samples:
-        raise UserError(f"no images in {folder}; known are {' '.join(EXTENSIONS)}")
-    if split == "train" and (empty := set(range(len(classes))) - {label for _, label in samples}):
-        raise UserError(f"class folder without images: {folder / classes[min(empty)]}")
-    return [file for file, _ in samples], [label for _, label in samples], classes
+    listing = _Listing([], [], classes or found)
+    passed_over: dict[str, LeftOut] = {}
+    for label, name in enumerate(listing.classes):
+        passed_over[name] = LeftOut()
+        files = _in_order(folder / name, passed_over[name]) if name in found else []
+        listing.files.extend(files)
+        listing.labels.extend([label] * len(files))
+        here.update(passed_over[name])
+    if not listing.files:
+        raise UserError(f"no images in {folder}; it holds {here}")
+    if split == "train" and listing.empty:
+        others = f", and {len(listing.empty) - 1} more such" if len(listing.empty) > 1 else ""
+        name = listing.empty[0]
+        raise UserError(
+            f"class folder without images: {folder / name} holds {passed_over[name]}{others}; add some or remove it"
+        )
+    left_out.update(here)
+    return listing
+
+
+def _found_instead(root: Path, split: Part) -> str:
+    """What there is in ``root`` in place of a split, and what to do about it."""
+    names = find_folders(root)
+    if renamed := [name for name in names if name.lower() in (split, *OTHER_NAMES[split])]:
+        return f"{root / renamed[0]} is there: rename it to {split}"
+    if nested := [name for name in names if (root / name / split).is_dir()]:
+        return f"there is {root / nested[0] / split}: name the folder {root / nested[0]}"
+    splits = {name for part, others in OTHER_NAMES.items() for name in (part, *others)}
+    if classes := [name for name in names if name.lower() not in splits and holds_images(root / name)]:
+        return f"{root} holds class folders without splits, {_listed(classes)}: put them into train/ and val/"
+    return f"images go into {split}/CLASS/; {root} holds {_listed(names) or 'no folders'}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    others = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+    return ", ".join([*names[:MOST_NAMED], *others])
+
+
+def _warn_of_empty_classes(held_out: dict[str, _Listing]) -> None:
+    told = [
+        f"{counted(len(listing.empty), 'class', 'classes')} in {split}/ ({_listed(listing.empty)})"
+        for split, listing in held_out.items()
+        if listing.empty
+    ]
+    if told:
+        text = f"no images of {' and of '.join(told)}: their accuracy cannot be measured"
+        warnings.warn(text, DataWarning, stacklevel=3)
 
 
 def _check_headers(files: Sequence[Path]) -> None:
@@ -159,9 +227,9 @@ def _check_headers(files: Sequence[Path]) -> None:
             raise UserError(f"{error}; remove the file or pass --skip-bad") from error
 
 
-def _in_order(folder: Path) -> list[Path]:
+def _in_order(folder: Path, left_out: LeftOut) -> list[Path]:
     """Images of a class: those of one folder together, folders by name."""
-    return sorted(walk_images(folder), key=lambda file: (str(file.parent), file.name))
+    return sorted(walk_images(folder, left_out), key=lambda file: (str(file.parent), file.name))
 
 
 def read_boxes(file: Path, root: Path) -> dict[Path, Tensor]:

@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from glimpsenet.data.finding import LeftOut, is_junk
 from glimpsenet.errors import UserError
 
 SPLITS = ("train", "val")
@@ -66,10 +67,13 @@ def build_imagenet100(source: Path, destination: Path) -> Links:
         UserError: naming what ``source`` lacks, or what in ``destination`` is not from here.
     """
     source, destination = _check_places(source, destination)
-    classes = {split: _list_classes(source / split, "an ImageNet-1k copy has train/ and val/") for split in SPLITS}
+    left_out = LeftOut()
+    expected = "an ImageNet-1k copy has train/ and val/"
+    classes = {split: _list_classes(source / split, expected, left_out) for split in SPLITS}
     _check_same(source, classes["train"], classes["val"])
     for split in SPLITS:
         _check_count(source / split, classes[split])
+    left_out.warn()
     chosen = classes["train"][:CHOSEN_CLASSES]
     return _link(destination, {Path(split, name): source / split / name for split in SPLITS for name in chosen})
 
@@ -90,12 +94,14 @@ def build_imagenet100_c(source: Path, destination: Path) -> Links:
     source, destination = _check_places(source, destination)
     found = _find_corruptions(source)
     links: dict[Path, Path] = {}
+    left_out = LeftOut()
     for corruption in CORRUPTIONS:
         for severity in SEVERITIES:
             folder = found[corruption] / severity
-            classes = _list_classes(folder, "ImageNet-C has severities 1 to 5 of each corruption")
+            classes = _list_classes(folder, "ImageNet-C has severities 1 to 5 of each corruption", left_out)
             _check_count(folder, classes)
             links |= {Path(corruption, severity, name): folder / name for name in classes[:CHOSEN_CLASSES]}
+    left_out.warn()
     return _link(destination, links)
 
 
@@ -109,14 +115,16 @@ def _check_places(source: Path, destination: Path) -> tuple[Path, Path]:
     return source.resolve(), place
 
 
-def _list_classes(folder: Path, expected: str) -> list[str]:
+def _list_classes(folder: Path, expected: str, left_out: LeftOut) -> list[str]:
     """The class folders in ``folder``, sorted; other folders (lost+found, say) do not count."""
     if not folder.is_dir():
         raise UserError(f"no folder {folder}: {expected}")
     with os.scandir(folder) as entries:
         flat, classes = False, []
         for entry in entries:
-            if entry.name.lower().endswith((".jpeg", ".jpg")):
+            if is_junk(entry.name):
+                left_out.add_junk(folder, entry.name)
+            elif entry.name.lower().endswith((".jpeg", ".jpg")):
                 flat = True
             elif _CLASS_NAME.fullmatch(entry.name) and entry.is_dir():
                 classes.append(entry.name)
@@ -190,6 +198,7 @@ def _check_existing(destination: Path, links: dict[Path, Path]) -> set[Path]:
                 if not (entry.is_symlink() and entry.exists() and entry.samefile(links[place])):
                     raise UserError(f"{entry} is no link to {links[place]}; remove it, or choose another destination")
                 kept.add(place)
-            elif place not in folders and place != Path("boxes.csv"):  # boxes.csv is the user's own to add
+            # boxes.csv is the user's own to add, and junk is nobody's.
+            elif place not in folders and place != Path("boxes.csv") and not is_junk(entry.name):
                 raise UserError(f"{entry} does not belong there; move it away, or choose another destination")
     return kept

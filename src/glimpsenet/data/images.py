@@ -10,7 +10,6 @@ claims is checked before a pixel of it is decoded.
 
 import contextlib
 import io
-import itertools
 import os
 import stat
 import warnings
@@ -22,12 +21,28 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from glimpsenet.errors import UserError, did_you_mean, first_line
+from glimpsenet.errors import UserError, first_line
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
-"""Pillow's names of the formats behind the extensions."""
+HEIF_EXTENSIONS = (".heic", ".heif")
+# fmt: off
+EXTENSIONS = (
+    ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jp2", ".j2k", ".mpo", ".ppm",
+    ".pgm", *HEIF_EXTENSIONS,
+)
+# fmt: on
+"""What names of images end in, in lower case."""
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM")
+"""Pillow's names of the formats behind the extensions (MPO begins like JPEG, and its decoder takes it)."""
 Image.init()  # all decoders at once; Pillow would not find the rarer ones by name before
+try:
+    import pillow_heif
+except ImportError:  # the extra heif
+    pass
+else:
+    pillow_heif.register_heif_opener(thumbnails=False)
+    FORMATS = (*FORMATS, "HEIF")
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+"""What stands in bytes 8 to 11 of a HEIF file, after ``ftyp``; iPhones' photos are ``heic``."""
 MAX_PIXELS = 89_478_485
 """The largest image that is decoded: Pillow's own limit. Some kilobytes of PNG can claim any size, and decoding takes
 up to 16 bytes a pixel."""
@@ -65,11 +80,27 @@ def _named(file: Path) -> Iterator[None]:
             raise ValueError("it is no regular file")
         yield
     except UnidentifiedImageError as error:
-        raise UnreadableImageError(f"cannot read image {file}: the file is not an image of a known format") from error
+        reason = _lacking_decoder(_first_bytes(file)) or "the file is not an image of a known format"
+        raise UnreadableImageError(f"cannot read image {file}: {reason}") from error
     except Exception as error:  # decoders raise all kinds; whatever it is, this file is not readable
         # Pillow repeats the name, which stands here already.
         reason = first_line(error).replace(repr(str(file)), "the file").replace(str(file), "the file")
         raise UnreadableImageError(f"cannot read image {file}: {reason}") from error
+
+
+def _first_bytes(file: Path) -> bytes:
+    try:
+        with open(file, "rb") as stream:
+            return stream.read(12)
+    except OSError:  # it was readable a moment ago
+        return b""
+
+
+def _lacking_decoder(start: bytes) -> str | None:
+    """How to read content that begins like this, if an extra would; by content, for photos are renamed."""
+    if "HEIF" not in FORMATS and start[4:8] == b"ftyp" and start[8:12] in HEIF_BRANDS:
+        return "reading HEIF needs pillow-heif: pip install 'glimpsenet[heif]'"
+    return None
 
 
 def decode_image(content: bytes, channels: int = 3, *, name: str = "the image", max_pixels: int = MAX_PIXELS) -> Tensor:
@@ -81,7 +112,8 @@ def decode_image(content: bytes, channels: int = 3, *, name: str = "the image", 
     try:
         return _decode(io.BytesIO(content), channels, max_pixels)
     except UnidentifiedImageError as error:
-        raise UnreadableImageError(f"cannot read {name}: it is no image of a known format") from error
+        reason = _lacking_decoder(content) or "it is no image of a known format"
+        raise UnreadableImageError(f"cannot read {name}: {reason}") from error
     except Exception as error:
         raise UnreadableImageError(f"cannot read {name}: {first_line(error)}") from error
 
@@ -116,62 +148,3 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return image
-
-
-def walk_images(folder: Path) -> Iterator[Path]:
-    """Image files of a folder and of all folders below, in no order to rely on.
-
-    Links are followed (ImageNet100 is made of them), but no folder is entered twice and none above ``folder``: a link
-    that leads back ends there.
-
-    Raises:
-        UserError: naming a folder that cannot be read.
-    """
-    entered = {_identity(above) for above in folder.resolve().parents}
-    waiting = [folder]
-    while waiting:
-        here = waiting.pop()
-        try:
-            if (identity := _identity(here)) in entered:
-                continue
-            with os.scandir(here) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
-        except OSError as error:
-            raise UserError(f"cannot read the folder {here}: {error.strerror}; remove it or mend it") from error
-        entered.add(identity)
-        folders = {entry.name for entry in entries if _is_folder(entry)}
-        waiting += [here / name for name in sorted(folders, reverse=True)]
-        # Links to nowhere and the like too: whoever reads them tells what they are.
-        names = (entry.name for entry in entries if entry.name not in folders)
-        yield from (here / name for name in names if name.lower().endswith(EXTENSIONS))
-
-
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = os.stat(folder)
-    return status.st_dev, status.st_ino
-
-
-def find_images(path: Path) -> list[Path]:
-    """Image files of a folder and all folders below, sorted; the path itself if it is a file.
-
-    Raises:
-        UserError: if there is nothing there, or no image in it.
-    """
-    if not path.exists():
-        beside = path.parent.iterdir() if path.parent.is_dir() else ()
-        names = [other.name for other in itertools.islice(beside, 1000)]
-        way = did_you_mean(path.name, names, "name image files, or folders of them")
-        raise UserError(f"no such file or folder: {path}; {way}")
-    if not path.is_dir():
-        return [path]
-    files = sorted(walk_images(path))
-    if not files:
-        raise UserError(f"no images in {path}; known are {' '.join(EXTENSIONS)}")
-    return files

@@ -16,8 +16,10 @@ from glimpsenet.data.sample import Batch, GlimpseDataset, Index, Splits, collate
 from glimpsenet.errors import UserError, first_line
 
 
-def open_data(config: Config, classes: list[str] | None = None, channels: int = 3) -> Splits:
+def open_data(config: Config, classes: list[str] | None = None, channels: int = 3, *, train: bool = False) -> Splits:
     """The data of an experiment; with ``classes`` and ``channels`` (a trained model's) only what evaluation needs.
+
+    With ``train`` too, to train that model further.
 
     Raises:
         UserError: naming what is wrong with it.
@@ -31,8 +33,8 @@ def open_data(config: Config, classes: list[str] | None = None, channels: int = 
     from glimpsenet.data.shards import find_shards, open_shards
 
     if find_shards(config.data.data, "val"):
-        return open_shards(config.data, config.model.image_size, config.seed, classes, channels)
-    return open_folder(config.data, config.model.image_size, config.seed, classes, channels)
+        return open_shards(config.data, config.model.image_size, config.seed, classes, channels, train=train)
+    return open_folder(config.data, config.model.image_size, config.seed, classes, channels, train=train)
 
 
 class TrainingStream(Sampler[Index]):

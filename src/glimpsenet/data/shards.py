@@ -127,7 +127,13 @@ class ShardDataset(Dataset[Sample]):
 
 
 def open_shards(
-    config: FolderConfig, image_size: int, seed: int, classes: list[str] | None = None, channels: int = 3
+    config: FolderConfig,
+    image_size: int,
+    seed: int,
+    classes: list[str] | None = None,
+    channels: int = 3,
+    *,
+    train: bool = False,
 ) -> Splits:
     """Images of shards; see :func:`glimpsenet.data.folder.open_folder`.
 
@@ -154,10 +160,12 @@ def open_shards(
             raise UserError(f"no samples in {files[0]} and the shards beside it")
         return ShardDataset(files, counts, len(known), transform, channels=channels, seed=seed)
 
-    train = None if classes is not None else split("train", training_transform(image_size, config.augmentation))
+    training = None
+    if classes is None or train:
+        training = split("train", training_transform(image_size, config.augmentation))
     transform = evaluation_transform(image_size, config.augmentation)
     test = split("test", transform) if find_shards(root, "test") else None
-    return Splits(train, split("val", transform), test, known, channels)
+    return Splits(training, split("val", transform), test, known, channels)
 
 
 def _read_sizes(root: Path) -> dict[str, int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from glimpsenet.config import DigitsConfig
 from glimpsenet.data.digits import CLASSES, DigitScenes
-from glimpsenet.data.images import find_images
+from glimpsenet.data.finding import find_images
 from glimpsenet.demo.pictures import to_png
 from glimpsenet.inspection.figures import as_shown
 from glimpsenet.runs import Description

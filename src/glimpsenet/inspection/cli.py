@@ -246,13 +246,13 @@ def scanpath(
         figure: picture to write.
         device: auto, cpu, cuda, cuda:1, mps.
     """
-    from glimpsenet.data.images import find_images
+    from glimpsenet.data.finding import find_images
     from glimpsenet.devices import choose_device
     from glimpsenet.inference import Prediction, predict
     from glimpsenet.inspection.scanpath import MAX_ROWS, gather, spread
     from glimpsenet.runs import load_run
 
-    files = spread([file for image in images for file in find_images(image)], MAX_ROWS)
+    files = spread(find_images(*images), MAX_ROWS)
     if not files:
         raise SettingError("no images to draw: name files or folders after the run")
     loaded = load_run(run, choose_device(device))

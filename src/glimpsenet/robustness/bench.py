@@ -19,9 +19,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from glimpsenet.config import FolderConfig
+from glimpsenet.data.finding import LeftOut, find_images
 from glimpsenet.data.folder import PhotoDataset
 from glimpsenet.data.imagenet import CORRUPTIONS
-from glimpsenet.data.images import find_images
 from glimpsenet.data.loading import open_data
 from glimpsenet.data.sample import GlimpseDataset, collate
 from glimpsenet.data.transforms import evaluation_transform
@@ -164,18 +164,19 @@ def bench_robustness(
                     _attack(subject, attack, count, chosen, protocol)
                     tell(_line(subject, attack, count))
     transferred = _transfers(subjects, chosen, protocol)
+    left_out = LeftOut()
     for name, severity in _conditions(protocol):
+        ready = None if imagenet_c is None else _open_ready(imagenet_c / name / str(severity), run, left_out)
         for subject in subjects:
             batches = (
-                _made(chosen, name, severity, protocol)
-                if imagenet_c is None
-                else _ready(imagenet_c, run, name, severity, images, protocol)
+                _made(chosen, name, severity, protocol) if ready is None else _drawn(ready, images, protocol, device)
             )
             subject.corrupted[name, severity] = _right_at_all_steps(subject.model, batches)
         tell(
             f"{name} {severity}: "
             + "  ".join(f"{s.corrupted[name, severity].double().mean(0)[-1]:.3f}" for s in subjects)
         )
+    left_out.warn()
     return {
         "images": len(chosen.labels),
         "split": split,
@@ -293,20 +294,22 @@ def _made(images: Images, name: str, severity: int, protocol: Protocol) -> Itera
         yield corrupt(pixels, name, severity, first=first, seed=protocol.seed), labels
 
 
-def _ready(
-    root: Path, run: Run, name: str, severity: int, count: int, protocol: Protocol
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images of a folder CORRUPTION/SEVERITY/CLASS, as the run's validation images are treated."""
-    folder = root / name / str(severity)
-    files = find_images(folder)
+def _open_ready(folder: Path, run: Run, left_out: LeftOut) -> PhotoDataset:
+    """The images of a folder CORRUPTION/SEVERITY, in class folders, treated as the run's validation images are."""
+    files = find_images(folder, left_out=left_out)
     places = {each: place for place, each in enumerate(run.classes)}
     if strange := sorted({file.relative_to(folder).parts[0] for file in files} - places.keys()):
         raise UserError(f"class '{strange[0]}' is in {folder} but not among the trained ones; remove it")
     labels = [places[file.relative_to(folder).parts[0]] for file in files]
     augmentation = run.config.data.augmentation if isinstance(run.config.data, FolderConfig) else "none"
     transform = evaluation_transform(run.config.model.image_size, augmentation)
-    dataset = PhotoDataset(files, labels, transform, channels=run.channels)
-    drawn = draw_images(dataset, count, protocol.seed, run.model.classifier.weight.device)
+    return PhotoDataset(files, labels, transform, channels=run.channels)
+
+
+def _drawn(
+    ready: PhotoDataset, count: int, protocol: Protocol, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    drawn = draw_images(ready, count, protocol.seed, device)
     yield from ((pixels, truth) for _, pixels, truth in drawn.batches(protocol.batch_size))
 
 

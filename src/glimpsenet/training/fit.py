@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import threading
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from glimpsenet.data.loading import (
 from glimpsenet.data.sample import GlimpseDataset, Index, Splits
 from glimpsenet.data.shards import ShardDataset
 from glimpsenet.devices import choose_device, computes_in_bfloat16
-from glimpsenet.errors import SettingError, UserError, first_line
+from glimpsenet.errors import DataWarning, SettingError, UserError, first_line
 from glimpsenet.evaluation.accuracy import evaluate
 from glimpsenet.evaluation.efficiency import measure_cost
 from glimpsenet.files import remove_unfinished, write_json
@@ -91,7 +92,11 @@ def fit(
             _check_folder(config, out, resume)
     resume = resume and last.exists()
     pl.seed_everything(config.seed, verbose=False)
-    splits = open_data(config)
+    with warnings.catch_warnings():
+        if not first:
+            warnings.simplefilter("ignore", DataWarning)
+        # A run that is resumed keeps its classes in its order, whatever the folders are sorted by today.
+        splits = open_data(config, runs.read_description(out).classes if resume else None, train=True)
     assert splits.train is not None
     description = runs.Description(config, splits.classes, splits.channels)
     model = runs.arrange_for_speed(description.build(initial_weights=not resume))
