@@ -18,6 +18,9 @@ from glimpsenet.reproduction.rows import Setting
 from glimpsenet.reproduction.run import train_rows
 from glimpsenet.training import series
 
+# Twelve scenes cannot show ten digits each.
+pytestmark = pytest.mark.filterwarnings("ignore:no images of:glimpsenet.errors.DataWarning")
+
 ROWS = ["baseline", "2d-spatial-loc-s7-no-aux", "pretrained-frozen", "baseline-separate-norms", "baseline-whole-image"]
 
 

@@ -269,8 +269,6 @@ def test_a_run_keeps_its_classes_in_its_order_when_it_resumes(photos, tmp_path, 
             train(config, tmp_path / "run")
     train(config, tmp_path / "run", resume=True)
     assert load_run(tmp_path / "run").classes == ["10", "2"]
-    train(config, tmp_path / "new")
-    assert load_run(tmp_path / "new").classes == ["2", "10"]
 
 
 def test_dynamic_rescaling_keeps_the_share_of_the_gradient(tmp_path, monkeypatch):

@@ -166,14 +166,14 @@ def _list_split(root: Path, split: Part, classes: list[str] | None, left_out: Le
         raise UserError(f"no folder {folder}; {_found_instead(root, split)}")
     here = LeftOut()
     found = find_classes(folder, here)
-    if classes is not None and (strange := [name for name in found if name not in classes]):
+    if classes is not None and (strange := sorted(set(found) - set(classes), key=found.index)):
         way = did_you_mean(strange[0], classes, "remove it, or train a new run with it")
         raise UserError(f"class '{strange[0]}' is in {folder} but not among the trained ones; {way}")
-    listing = _Listing([], [], classes or found)
+    listing, present = _Listing([], [], classes or found), set(found)
     passed_over: dict[str, LeftOut] = {}
     for label, name in enumerate(listing.classes):
         passed_over[name] = LeftOut()
-        files = _in_order(folder / name, passed_over[name]) if name in found else []
+        files = _in_order(folder / name, passed_over[name]) if name in present else []
         listing.files.extend(files)
         listing.labels.extend([label] * len(files))
         here.update(passed_over[name])
