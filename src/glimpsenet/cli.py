@@ -272,6 +272,7 @@ def export(
     format: Literal["onnx", "pt2"] = "onnx",
     out: Path | None = None,
     stepwise: bool = False,
+    opset: int | None = None,
 ) -> None:
     """Write a run's model for programs without this library; it takes raw images, 0..1, and carries its class names.
 
@@ -280,6 +281,7 @@ def export(
         format: onnx, or pt2 (torch.export).
         out: file to write; model.onnx or model.pt2 in the run folder if not given.
         stepwise: one file a glimpse (NAME.step1.onnx, ...) instead of one for all, to stop early.
+        opset: ONNX operator set, 18 to 23; 18 if not given, which TensorRT too computes correctly.
     """
     out = run / f"model.{format}" if out is None else out
     if out.suffix != f".{format}":
@@ -287,7 +289,7 @@ def export(
     from glimpsenet.inference.export import export as write
     from glimpsenet.runs import load_run
 
-    for file in write(load_run(run), out, format, stepwise=stepwise):
+    for file in write(load_run(run), out, format, stepwise=stepwise, opset=opset):
         _say(f"wrote {file}, {file.stat().st_size / 1e6:.1f} MB, which computes the same as {run}")
 
 
