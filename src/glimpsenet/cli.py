@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import tyro
 
 from glimpsenet.bench.cli import bench_app
 from glimpsenet.config import Config, DigitsConfig, check_seed
-from glimpsenet.errors import SettingError, UserError, did_you_mean, needs_extra, printable
+from glimpsenet.errors import FigureWarning, SettingError, UserError, did_you_mean, needs_extra, printable
 from glimpsenet.inspection.cli import inspect_app
 from glimpsenet.recipes import RECIPES
 from glimpsenet.tables import counted, print_table
@@ -33,6 +34,7 @@ DESCRIPTION = (
 OPTIMISTIC = (
     "measured on val, which chose the checkpoint: expect less on new images; keep some in test/CLASS for a fair number"
 )
+OWN_WARNINGS = (FigureWarning,)
 RunFolder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
 
 
@@ -584,6 +586,27 @@ def _standard_output(clean: bool) -> Iterator[TextIO]:
         os.close(keep)
 
 
+@contextlib.contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Warnings of this library reach standard error as one line each, none twice; all others as Python shows them."""
+    told: set[str] = set()
+    show = warnings.showwarning
+
+    def tell(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        text = printable(" ".join(str(message).split()))
+        if not issubclass(category, OWN_WARNINGS):
+            show(message, category, *where, **more)
+        elif text not in told:
+            told.add(text)
+            print(f"glimpsenet: warning: {text}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        for category in OWN_WARNINGS:
+            warnings.simplefilter("always", category)
+        warnings.showwarning = tell
+        yield
+
+
 def _require_at_least(**flags: tuple[int, int]) -> None:
     for name, (value, least) in flags.items():
         if value < least:
@@ -753,7 +776,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: no file name may end a command
     try:
-        _run_or_name_the_misspelt(arguments)
+        with _warnings_in_one_line():
+            _run_or_name_the_misspelt(arguments)
     except UserError as error:
         if debug:
             raise

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from glimpsenet import runs
 from glimpsenet.data.loading import InOrder, create_loader, open_data
-from glimpsenet.inspection.figures import PALETTE, as_shown, draw_window, show_image
+from glimpsenet.inspection.figures import PALETTE, as_shown, draw_window, label, show_image
 from glimpsenet.training.series import Record, curve_of, mean_curve
 
 LINES = ("-", "--")
@@ -64,6 +64,6 @@ def plot_scanpaths_by_row(folders: Mapping[str, Path], num_images: int = 4) -> F
                 draw_window(axes, output.affine[line, step - 1], images.shape[-1], step)
             answer, truth = int(output.logits[line, -1].argmax()), int(batch.labels[line])
             verdict = run.classes[answer] if answer == truth else f"{run.classes[answer]} (is {run.classes[truth]})"
-            axes.set_xlabel(verdict[:22], fontsize=8, color="black" if answer == truth else PALETTE[3])
+            axes.set_xlabel(label(verdict, 22), fontsize=8, color="black" if answer == truth else PALETTE[3])
         grid[0, column].set_title(row.replace("-", "-\n", 2) if len(row) > 14 else row, fontsize=7.5)
     return figure
