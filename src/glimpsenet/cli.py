@@ -44,9 +44,11 @@ class TrainingRun:
 
     config: Config
     out: Path
-    """Run folder. One that holds something that was learned is not overwritten."""
+    """Run folder. A finished run with these settings is left as it is; what was learned is not lost unasked."""
     resume: bool = False
     """Go on after the last checkpoint in the run folder (or start, if there is none)."""
+    overwrite: bool = False
+    """Replace the run in the run folder, whatever it learned, once settings and data are checked."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     devices: int = 1
@@ -69,16 +71,21 @@ else:
 def train(recipe: Recipe) -> None:
     """Train a recipe; leaves a run folder with weights, metrics and logs."""
     from glimpsenet.training.fit import fit
+    from glimpsenet.training.run_folder import finished_summary
 
+    complete = not recipe.overwrite and finished_summary(recipe.config, recipe.out) is not None
     summary = fit(
         recipe.config,
         recipe.out,
         resume=recipe.resume,
+        overwrite=recipe.overwrite,
         device=recipe.device,
         devices=recipe.devices,
         num_nodes=recipe.num_nodes,
     )
     if summary:
+        if complete:
+            _say(f"{recipe.out} holds this run already, complete: nothing was trained")
         # While training, validation computes as training does, in bfloat16 where the device has it.
         _say(f"best on validation, at step {summary['best_step']} of {summary['steps']}; measured in float32:")
         _print_evaluations({"learned": summary["metrics"]}, None)
@@ -198,7 +205,7 @@ def predict(
         images: image files and folders.
         top: classes told for each image.
         exit_confidence: stop looking at an image once its class is more probable than this; 1 takes all glimpses.
-        figure: draw scanpaths to this file (png, pdf, svg): of six images, evenly spaced among all of them.
+        figure: draw scanpaths to this file (png, pdf, svg): of six images, spread over their folders.
         batch_size: images at a time.
         skip_bad: skip unreadable images, and count them.
         device: auto, cpu, cuda, cuda:1, mps.
@@ -235,7 +242,7 @@ def predict(
             readable.append(prediction.file)
         if not rows:
             raise UserError(f"no readable image among {counted(len(files), 'file')}; the first: {skipped[0]}")
-        drawn = [] if figure is None else spread(readable, MAX_ROWS)
+        drawn = [] if figure is None else spread(readable, MAX_ROWS, loaded.config.seed)
         if drawn and figure is not None:
             again = classify(loaded, drawn, rule=rule)  # rather than keep the pictures of a whole folder
             gather([prediction for prediction in again if not isinstance(prediction, Unreadable)]).save(figure)

@@ -70,9 +70,11 @@ def test_only_answers_known_to_be_wrong_are_marked(model, images):
 
 def test_a_picture_of_sorted_files_shows_all_classes():
     files = [Path(name) / f"{place}.png" for name in "abc" for place in range(40)]
-    assert [file.parent.name for file in spread(files, 6)] == list("aabbcc")
+    for seed in range(3):
+        assert [file.parent.name for file in spread(files, 6, seed)] == list("aabbcc")
+    assert spread(files, 6, 0) != spread(files, 6, 1)
     for few in (files[:6], files[:2], []):
-        assert spread(few, 6) == few
+        assert spread(few, 6, 0) == few
 
 
 def test_an_injected_window_is_looked_at_and_later_steps_react(model, images):

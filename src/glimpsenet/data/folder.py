@@ -20,13 +20,15 @@ from torchvision.transforms import v2
 from glimpsenet.config import FolderConfig
 from glimpsenet.data.images import EXTENSIONS, UnreadableImageError, check_header, read_image, walk_images
 from glimpsenet.data.sample import UNKNOWN_BOX, Index, Sample, Splits
+from glimpsenet.data.spread import spread_over_classes
 from glimpsenet.data.transforms import augmentation_of, evaluation_transform, training_transform
 from glimpsenet.errors import UserError, did_you_mean
 
 COLUMNS = ["file", "x0", "y0", "x1", "y1"]
 Part = Literal["train", "val", "test"]
 MOST_CHECKED = 2000
-"""Images of a split whose headers are read before training: a second or so, and half a minute of a disk that seeks."""
+"""Images of a split, spread over classes, whose headers are read before training: a second or so, or half a minute of a
+disk that seeks."""
 
 
 class PhotoDataset(Dataset[Sample]):
@@ -119,8 +121,9 @@ def open_folder(
         carried = {} if config.augmentation == "imagenet" else boxes
         train = PhotoDataset(train_files, train_labels, transform, boxes=carried, channels=channels, seed=seed)
         if not config.skip_bad:
-            for files, *_ in held_out.values():
-                _check_headers(files[:MOST_CHECKED])
+            for files, labels, _ in held_out.values():
+                places = sorted(spread_over_classes(labels, MOST_CHECKED, seed))
+                _check_headers([files[place] for place in places])
     transform = evaluation_transform(image_size, config.augmentation)
     datasets = {
         split: PhotoDataset(files, labels, transform, boxes=boxes, channels=channels)
