@@ -29,27 +29,20 @@ CONFIG = Config(
 )
 OTHER = replace(CONFIG, seed=3)
 COMMAND = [
-    "train",
-    "digits",
-    "--train-scenes",
-    "8",
-    "--val-scenes",
-    "6",
-    "--test-scenes",
-    "6",
-    "--image-size",
-    "20",
-    "--glimpse-size",
-    "8",
-    "--num-glimpses",
-    "2",
-    "--max-steps",
-    "2",
-    "--batch-size",
-    "4",
-    "--device",
-    "cpu",
-    "--out",
+    *("train", "digits", "--train-scenes", "8", "--val-scenes", "6", "--test-scenes", "6", "--image-size", "20"),
+    *(
+        "--glimpse-size",
+        "8",
+        "--num-glimpses",
+        "2",
+        "--max-steps",
+        "2",
+        "--batch-size",
+        "4",
+        "--device",
+        "cpu",
+        "--out",
+    ),
 ]
 
 
@@ -195,12 +188,8 @@ def test_a_replacement_killed_at_any_moment_leaves_one_whole_run(tmp_path, monke
                 pass
             else:
                 break
-        seed = (
-            json.loads((folder / "config.json").read_text())["config"]["seed"]
-            if (folder / "config.json").exists()
-            else 0
-        )
-        check_folder(OTHER if seed == 3 else CONFIG, folder, resume=True)
+        begun = (folder / "config.json").exists() and runs.read_description(folder).config == OTHER
+        check_folder(OTHER if begun else CONFIG, folder, resume=True)
         seeds.append(runs.read_description(folder).config.seed)
         learned = {"checkpoints", "model.safetensors", "summary.json", "metrics.csv"}
         left = {file.name for file in folder.iterdir()}

@@ -12,7 +12,6 @@ shard it needs a sample of.
 """
 
 import bisect
-import functools
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -84,12 +83,15 @@ class ShardDataset(Dataset[Sample]):
         self.files, self.sizes, self.num_classes, self.transform = list(files), list(sizes), num_classes, transform
         self.channels, self.seed = channels, seed
         self._ends = list(itertools.accumulate(sizes))
+        self._labels: list[int] | None = None
         self._open: tuple[int, list[dict[str, Any]]] | None = None
 
-    @functools.cached_property
+    @property
     def labels(self) -> list[int]:
         """The class of each sample, -1 where it cannot be told; reads every shard, once."""
-        return [self._label_or_unknown(record, file) for file in self.files for record in read_shard(file)]
+        if self._labels is None:
+            self._labels = [self._label_or_unknown(record, file) for file in self.files for record in read_shard(file)]
+        return self._labels
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0

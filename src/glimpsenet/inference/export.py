@@ -239,8 +239,7 @@ def _write_onnx(
     with needs_extra("ONNX (--format pt2 does not)", "export"):
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
-    names = {"input_names": inputs, "output_names": outputs}
-    exported = torch.onnx.export(program, opset_version=opset, verbose=False, **names)
+    exported = torch.onnx.export(program, input_names=inputs, output_names=outputs, opset_version=opset, verbose=False)
     assert exported is not None
     # A conversion between operator sets that fails is only logged, and the model left at another one.
     if (written := exported.model.opset_imports[""]) != opset:

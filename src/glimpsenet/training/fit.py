@@ -223,7 +223,8 @@ def _attach_logs(trainer: pl.Trainer, config: Config, out: Path, done: int) -> N
         TensorBoardLogger(out, name="", version=TENSORBOARD),
     ]
     if config.training.log_localization_statistics:
-        trainer.callbacks.append(LocalizationStatistics(out / runs.LOCALIZATION, resume_at=done))
+        statistics = LocalizationStatistics(out / runs.LOCALIZATION, resume_at=done)
+        trainer.callbacks.append(statistics)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _create_loaders(
