@@ -220,10 +220,11 @@ def predict(
     _require_picture(figure)
     with _standard_output(json or csv) as output:
         from glimpsenet.data.images import find_images
+        from glimpsenet.data.spread import spread_over_folders
         from glimpsenet.devices import choose_device
         from glimpsenet.inference import ExitRule, Unreadable
         from glimpsenet.inference import predict as classify
-        from glimpsenet.inspection.scanpath import MAX_ROWS, gather, spread
+        from glimpsenet.inspection.scanpath import MAX_ROWS, gather
         from glimpsenet.runs import load_run
 
         rule = ExitRule(exit_confidence)
@@ -242,7 +243,7 @@ def predict(
             readable.append(prediction.file)
         if not rows:
             raise UserError(f"no readable image among {counted(len(files), 'file')}; the first: {skipped[0]}")
-        drawn = [] if figure is None else spread(readable, MAX_ROWS, loaded.config.seed)
+        drawn = [] if figure is None else spread_over_folders(readable, MAX_ROWS, loaded.config.seed)
         if drawn and figure is not None:
             again = classify(loaded, drawn, rule=rule)  # rather than keep the pictures of a whole folder
             gather([prediction for prediction in again if not isinstance(prediction, Unreadable)]).save(figure)

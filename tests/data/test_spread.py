@@ -10,7 +10,7 @@ from PIL import Image
 from glimpsenet.config import DigitsConfig, FolderConfig
 from glimpsenet.data import folder
 from glimpsenet.data.digits import DigitScenes
-from glimpsenet.data.spread import read_spread, spread_over_classes
+from glimpsenet.data.spread import read_spread, spread_over_classes, spread_over_folders
 from glimpsenet.errors import UserError
 
 SORTED = ["a"] * 100 + ["b"] * 3 + ["c"]
@@ -41,6 +41,15 @@ def test_the_seed_chooses():
     choices = {tuple(spread_over_classes(SORTED, 6, seed)) for seed in (0, 1, 2, 0)}
     assert len(choices) == 3
     assert spread_over_classes([], 4, 0) == []
+
+
+def test_sorted_files_of_all_folders_are_chosen_in_their_order():
+    files = [Path(name) / f"{place}.png" for name in "abc" for place in range(40)]
+    for seed in range(3):
+        assert [file.parent.name for file in spread_over_folders(files, 6, seed)] == list("aabbcc")
+    assert spread_over_folders(files, 6, 0) != spread_over_folders(files, 6, 1)
+    for few in (files[:6], files[:2], []):
+        assert spread_over_folders(few, 6, 0) == few
 
 
 def test_a_batch_is_in_the_order_of_the_data_set_and_of_all_classes():

@@ -5,6 +5,7 @@ Files come sorted by class, so that the first ones would be of one class.
 
 import itertools
 from collections.abc import Hashable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -30,6 +31,11 @@ def spread_over_classes(labels: Sequence[Hashable], count: int, seed: int) -> li
         images_of.setdefault(labels[place], []).append(place)
     rounds = itertools.zip_longest(*images_of.values())
     return list(itertools.islice((place for each in rounds for place in each if place is not None), count))
+
+
+def spread_over_folders(files: Sequence[Path], count: int, seed: int) -> list[Path]:
+    """At most ``count`` of ``files``, in their order: spread over the folders they lie in, which are their classes."""
+    return [files[place] for place in sorted(spread_over_classes([file.parent for file in files], count, seed))]
 
 
 def read_spread(dataset: GlimpseDataset, count: int, seed: int) -> Batch:

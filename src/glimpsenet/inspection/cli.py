@@ -245,9 +245,10 @@ def scanpath(
         device: auto, cpu, cuda, cuda:1, mps.
     """
     from glimpsenet.data.images import find_images
+    from glimpsenet.data.spread import spread_over_folders
     from glimpsenet.devices import choose_device
     from glimpsenet.inference import Prediction, predict
-    from glimpsenet.inspection.scanpath import MAX_ROWS, gather, spread
+    from glimpsenet.inspection.scanpath import MAX_ROWS, gather
     from glimpsenet.runs import load_run
 
     files = [file for image in images for file in find_images(image)]
@@ -255,7 +256,7 @@ def scanpath(
         raise SettingError("no images to draw: name files or folders after the run")
     loaded = load_run(run, choose_device(device))
     predictions: list[Prediction] = []
-    for result in predict(loaded, spread(files, MAX_ROWS, loaded.config.seed)):
+    for result in predict(loaded, spread_over_folders(files, MAX_ROWS, loaded.config.seed)):
         if not isinstance(result, Prediction):
             raise UserError(result.problem)
         predictions.append(result)

@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
-from glimpsenet.data.spread import spread_over_classes
 from glimpsenet.inference import Prediction
 from glimpsenet.inference.files import true_class
 from glimpsenet.inspection.figures import as_shown, draw_window, frame, label, save_result, show_image, step_color
@@ -124,11 +123,6 @@ def scanpaths(
             for row in range(len(images))
         ]
     )
-
-
-def spread(files: Sequence[Path], count: int, seed: int) -> list[Path]:
-    """At most ``count`` of ``files``, in their order: spread over the folders they lie in, which are their classes."""
-    return [files[place] for place in sorted(spread_over_classes([file.parent for file in files], count, seed))]
 
 
 def gather(predictions: Sequence[Prediction]) -> Scanpaths:
