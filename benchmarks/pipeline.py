@@ -32,6 +32,7 @@ from glimpsenet.data.finding import find_images
 from glimpsenet.data.folder import PhotoDataset
 from glimpsenet.data.images import read_image
 from glimpsenet.data.loading import TrainingStream, create_loader
+from glimpsenet.data.spread import spread_over_folders
 from glimpsenet.data.transforms import evaluation_transform, training_transform
 from glimpsenet.devices import computes_in_bfloat16
 from glimpsenet.files import write_json
@@ -165,7 +166,7 @@ def main() -> None:
         if chosen.data is None:
             draw_photos(Path(folder), chosen.files)
         files = [file for file in find_images(chosen.data or Path(folder)) if file.suffix.lower() in (".jpg", ".jpeg")]
-        files = files[: chosen.files]
+        files = spread_over_folders(files, chosen.files, seed=0)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         decoding = measure_decoding(files, chosen.repetitions)

@@ -36,7 +36,7 @@ NAMES = {
     "UserError": "(*args)",
     "accelerate": "(model, *, compiled=False)",
     "create_model": "(backbone='resnet18', *, num_classes, in_channels=3, like=None, **settings)",
-    "fit": "(config, out, *, objective=None, resume=False, device='auto', devices=1, num_nodes=1)",
+    "fit": "(config, out, *, objective=None, resume=False, overwrite=False, device='auto', devices=1, num_nodes=1)",
     "list_recipes": "(filter='')",
     "load": "(folder, device='cpu')",
     "load_mgnet": "(path, *, backbone='resnet18', num_glimpses=4, scale_factor=2.33, scale_range=..., image_size=224)",

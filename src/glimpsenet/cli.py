@@ -18,7 +18,7 @@ import tyro
 
 from glimpsenet.bench.cli import bench_app
 from glimpsenet.config import Config, DigitsConfig, check_seed
-from glimpsenet.errors import DataWarning, SettingError, UserError, did_you_mean, needs_extra, printable
+from glimpsenet.errors import DataWarning, FigureWarning, SettingError, UserError, did_you_mean, needs_extra, printable
 from glimpsenet.inspection.cli import inspect_app
 from glimpsenet.recipes import RECIPES
 from glimpsenet.tables import counted, print_table
@@ -33,6 +33,7 @@ DESCRIPTION = (
 OPTIMISTIC = (
     "measured on val, which chose the checkpoint: expect less on new images; keep some in test/CLASS for a fair number"
 )
+OWN_WARNINGS = (DataWarning, FigureWarning)
 RunFolder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
 
 
@@ -42,9 +43,11 @@ class TrainingRun:
 
     config: Config
     out: Path
-    """Run folder. One that holds something that was learned is not overwritten."""
+    """Run folder. A finished run with these settings is left as it is; what was learned is not lost unasked."""
     resume: bool = False
     """Go on after the last checkpoint in the run folder (or start, if there is none)."""
+    overwrite: bool = False
+    """Replace the run in the run folder, whatever it learned, once settings and data are checked."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     devices: int = 1
@@ -67,16 +70,21 @@ else:
 def train(recipe: Recipe) -> None:
     """Train a recipe; leaves a run folder with weights, metrics and logs."""
     from glimpsenet.training.fit import fit
+    from glimpsenet.training.run_folder import finished_summary
 
+    complete = not recipe.overwrite and finished_summary(recipe.config, recipe.out) is not None
     summary = fit(
         recipe.config,
         recipe.out,
         resume=recipe.resume,
+        overwrite=recipe.overwrite,
         device=recipe.device,
         devices=recipe.devices,
         num_nodes=recipe.num_nodes,
     )
     if summary:
+        if complete:
+            _say(f"{recipe.out} holds this run already, complete: nothing was trained")
         # While training, validation computes as training does, in bfloat16 where the device has it.
         _say(f"best on validation, at step {summary['best_step']} of {summary['steps']}; measured in float32:")
         _print_evaluations({"learned": summary["metrics"]}, None, "val")
@@ -196,7 +204,7 @@ def predict(
         images: image files and folders.
         top: classes told for each image.
         exit_confidence: stop looking at an image once its class is more probable than this; 1 takes all glimpses.
-        figure: draw scanpaths to this file (png, pdf, svg): of six images, evenly spaced among all of them.
+        figure: draw scanpaths to this file (png, pdf, svg): of six images, spread over their folders.
         batch_size: images at a time.
         skip_bad: skip unreadable images, and count them.
         device: auto, cpu, cuda, cuda:1, mps.
@@ -211,10 +219,11 @@ def predict(
     _require_picture(figure)
     with _standard_output(json or csv) as output:
         from glimpsenet.data.finding import find_images
+        from glimpsenet.data.spread import spread_over_folders
         from glimpsenet.devices import choose_device
         from glimpsenet.inference import ExitRule, Unreadable
         from glimpsenet.inference import predict as classify
-        from glimpsenet.inspection.scanpath import MAX_ROWS, gather, spread
+        from glimpsenet.inspection.scanpath import MAX_ROWS, gather
         from glimpsenet.runs import load_run
 
         rule = ExitRule(exit_confidence)
@@ -233,7 +242,7 @@ def predict(
             readable.append(prediction.file)
         if not rows:
             raise UserError(f"no readable image among {counted(len(files), 'file')}; the first: {skipped[0]}")
-        drawn = [] if figure is None else spread(readable, MAX_ROWS)
+        drawn = [] if figure is None else spread_over_folders(readable, MAX_ROWS, loaded.config.seed)
         if drawn and figure is not None:
             again = classify(loaded, drawn, rule=rule)  # rather than keep the pictures of a whole folder
             gather([prediction for prediction in again if not isinstance(prediction, Unreadable)]).save(figure)
@@ -272,6 +281,7 @@ def export(
     format: Literal["onnx", "pt2"] = "onnx",
     out: Path | None = None,
     stepwise: bool = False,
+    opset: int | None = None,
 ) -> None:
     """Write a run's model for programs without this library; it takes raw images, 0..1, and carries its class names.
 
@@ -280,6 +290,7 @@ def export(
         format: onnx, or pt2 (torch.export).
         out: file to write; model.onnx or model.pt2 in the run folder if not given.
         stepwise: one file a glimpse (NAME.step1.onnx, ...) instead of one for all, to stop early.
+        opset: ONNX operator set, 18 to 23; 18 if not given, which TensorRT too computes correctly.
     """
     out = run / f"model.{format}" if out is None else out
     if out.suffix != f".{format}":
@@ -287,7 +298,7 @@ def export(
     from glimpsenet.inference.export import export as write
     from glimpsenet.runs import load_run
 
-    for file in write(load_run(run), out, format, stepwise=stepwise):
+    for file in write(load_run(run), out, format, stepwise=stepwise, opset=opset):
         _say(f"wrote {file}, {file.stat().st_size / 1e6:.1f} MB, which computes the same as {run}")
 
 
@@ -588,21 +599,22 @@ def _standard_output(clean: bool) -> Iterator[TextIO]:
 
 
 @contextlib.contextmanager
-def _data_warnings_in_one_line() -> Iterator[None]:
-    """Warnings about data reach standard error as one line each, none twice; all others as Python shows them."""
+def _warnings_in_one_line() -> Iterator[None]:
+    """Warnings of this library reach standard error as one line each, none twice; all others as Python shows them."""
     told: set[str] = set()
     show = warnings.showwarning
 
     def tell(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         text = printable(" ".join(str(message).split()))
-        if not issubclass(category, DataWarning):
+        if not issubclass(category, OWN_WARNINGS):
             show(message, category, *where, **more)
         elif text not in told:
             told.add(text)
             print(f"glimpsenet: warning: {text}", file=sys.stderr)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("always", DataWarning)
+        for category in OWN_WARNINGS:
+            warnings.simplefilter("always", category)
         warnings.showwarning = tell
         yield
 
@@ -776,7 +788,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: no file name may end a command
     try:
-        with _data_warnings_in_one_line():
+        with _warnings_in_one_line():
             _run_or_name_the_misspelt(arguments)
     except UserError as error:
         if debug:

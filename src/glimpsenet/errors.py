@@ -43,6 +43,10 @@ class SettingError(UserError):
     """A setting that cannot be: wrong usage, which the command line tells apart by exiting with 2."""
 
 
+class FigureWarning(UserWarning):
+    """A figure is written, but not all of it is as it should be; the message is one line."""
+
+
 @contextmanager
 def needs_extra(what: str, extra: str) -> Iterator[None]:
     """Around imports of libraries that come with an extra.

@@ -3,9 +3,12 @@
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from glimpsenet.errors import UserError
 
 
 @contextlib.contextmanager
@@ -27,10 +30,31 @@ def write_aside(file: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def make_aside(folder: Path) -> Iterator[Path]:
+    """The same for a new folder: one beside it to fill, which takes its place once the block ends well.
+
+    Raises:
+        UserError: if ``folder`` exists and is not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is not an empty folder; choose another")
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        os.replace(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
 def remove_unfinished(folder: Path) -> None:
-    """Remove what :func:`write_aside` left in a folder when its process was killed."""
-    for file in folder.glob(".*.part"):
-        file.unlink(missing_ok=True)
+    """Remove what :func:`write_aside` and :func:`make_aside` left in a folder when their process was killed."""
+    for left in folder.glob(".*.part"):
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def write_json(file: Path, value: Any) -> None:

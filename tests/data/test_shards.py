@@ -63,6 +63,7 @@ def test_shards_hold_the_images_of_the_folder_as_they_are(folder, shards):
 
         def contents(dataset):
             samples = [dataset[0, place] for place in range(len(dataset))]
+            assert list(dataset.labels) == [sample.label for sample in samples]
             return sorted((sample.label, sample.image.numpy().tobytes()) for sample in samples)
 
         assert contents(one) == contents(other)

@@ -307,6 +307,15 @@ def test_examples_of_a_folder_are_told_by_class_and_offered_to_nobody_else(exhib
         choose_examples(exhibits[0].run, tmp_path / "nowhere", public=True)
 
 
+def test_classes_of_a_folder_take_turns_among_the_examples(exhibits, tmp_path):
+    for name in ("1", "2", "3"):
+        (tmp_path / name).mkdir()
+        for place in range(4):
+            (tmp_path / name / f"{place}.png").write_bytes(png((30, 20)))
+    found = [example.label for example in choose_examples(exhibits[0].run, tmp_path, public=True)]
+    assert [sorted(found[start : start + 3]) for start in range(0, 12, 3)] == [["1", "2", "3"]] * 4
+
+
 def test_a_folder_run_offers_its_own_images_to_this_machine_only(exhibits, tmp_path):
     (tmp_path / "val/3").mkdir(parents=True)
     (tmp_path / "val/3/a.png").write_bytes(png((30, 20)))

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,10 +10,10 @@ import torch.nn.functional as F
 
 from glimpsenet.cli import main
 from glimpsenet.config import Config, ModelConfig
-from glimpsenet.errors import UserError
+from glimpsenet.errors import SettingError, UserError
 from glimpsenet.inference import ExitRule, Predictor
 from glimpsenet.inference.early_exit import exit_scores
-from glimpsenet.inference.export import METADATA, export
+from glimpsenet.inference.export import METADATA, export, run_onnx
 from glimpsenet.models.build import build_model
 from glimpsenet.runs import Description, Run, save_weights, write_description
 
@@ -37,6 +38,14 @@ def make_run(folder: Path, **settings) -> Run:
 def images_of(count: int) -> torch.Tensor:
     torch.manual_seed(count)
     return F.interpolate(torch.rand(count, 1, 6, 6), size=40, mode="bilinear")
+
+
+def opset_of(file: Path) -> int:
+    """The operator set an ONNX file names; TensorRT computes GridSample wrongly at 20."""
+    import onnx
+
+    (version,) = (entry.version for entry in onnx.load(file).opset_import if entry.domain in ("", "ai.onnx"))
+    return version
 
 
 def in_onnxruntime(file: Path):
@@ -70,6 +79,7 @@ def test_the_unrolled_loop_computes_the_same_at_any_batch_size(tmp_path, format,
     run = make_run(tmp_path, **settings)
     (file,) = export(run, tmp_path / f"model.{format}", format)
     if format == "onnx":
+        assert opset_of(file) == 18
         program = in_onnxruntime(file)
     else:
         module = torch.export.load(file).module()
@@ -92,6 +102,7 @@ def test_onnx_samples_with_gridsample_and_carries_names_and_sizes(tmp_path):
     run = make_run(tmp_path, num_glimpses=1)
     (file,) = export(run, tmp_path / "model.onnx")
     model = onnx.load(file)
+    assert opset_of(file) == 18
     assert "GridSample" in {node.op_type for node in model.graph.node}
     metadata = {entry.key: json.loads(entry.value) for entry in model.metadata_props if not entry.key.startswith("pkg")}
     assert metadata["classes"] == CLASSES
@@ -105,6 +116,7 @@ def test_step_by_step_onnx_exits_early_as_the_predictor_does(tmp_path):
     run = make_run(tmp_path, localization="tokens", windows_vote=True, **sampling)
     files = export(run, tmp_path / "model.onnx", stepwise=True)
     assert [file.name for file in files] == [f"model.step{step}.onnx" for step in (1, 2, 3)]
+    assert {opset_of(file) for file in files} == {18}
     images = images_of(12)
     with torch.no_grad():
         scores = exit_scores(run.model(run.model.normalization(images)).logits, "confidence")
@@ -151,6 +163,29 @@ def test_the_command_writes_what_it_says(tmp_path, capfd):
         main(["export", str(tmp_path), "--out", str(tmp_path / "model.pt2")])
     assert caught.value.code == 2
     assert "a file of format onnx ends in .onnx" in capfd.readouterr().err
+
+
+def test_another_operator_set_is_written_or_refused(tmp_path, monkeypatch):
+    run = make_run(tmp_path, num_glimpses=1)
+    (file,) = export(run, tmp_path / "model.onnx", opset=20)
+    assert opset_of(file) == 20
+    for opset in (17, 24):
+        with pytest.raises(SettingError, match=rf"opset must be in 18\.\.23, .*, got {opset}; 18 is"):
+            export(run, tmp_path / "model.onnx", opset=opset)
+    with pytest.raises(SettingError, match="opset 18 is a setting of ONNX; pt2 has no operator sets"):
+        export(run, tmp_path / "model.pt2", "pt2", opset=18)
+    # Where torch.onnx cannot convert, it only logs that, and leaves the model as it was.
+    unconverted = SimpleNamespace(model=SimpleNamespace(opset_imports={"": 18}))
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: unconverted)
+    with pytest.raises(UserError, match="cannot write this model at opset 19, only at 18"):
+        export(run, tmp_path / "other.onnx", opset=19)
+    assert not (tmp_path / "other.onnx").exists()
+
+
+def test_what_onnx_runtime_refuses_is_one_line(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(UserError, match=r"ONNX Runtime \S+ does not run the exported model: .*; choose opset 18"):
+        run_onnx(tmp_path / "model.onnx", {})
 
 
 def test_a_wrong_program_is_not_left_behind(tmp_path, monkeypatch):

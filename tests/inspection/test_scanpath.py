@@ -11,7 +11,7 @@ from glimpsenet import create_model
 from glimpsenet.geometry import affine_to_box
 from glimpsenet.inference import Prediction
 from glimpsenet.inspection.injection import inject
-from glimpsenet.inspection.scanpath import MAX_ROWS, Scanpaths, gather, scanpaths, spread
+from glimpsenet.inspection.scanpath import MAX_ROWS, Scanpaths, gather, scanpaths
 
 WINDOW = (0.3, -0.5, 0.1)
 
@@ -66,13 +66,6 @@ def test_only_answers_known_to_be_wrong_are_marked(model, images):
     for label, marked in ((None, False), (answer, False), ("b" if answer == "a" else "a", True)):
         title = Scanpaths([replace(row, label=label)]).plot().subfigs[0].axes[0].title
         assert title.get_text().startswith("wrong: ") == marked
-
-
-def test_a_picture_of_sorted_files_shows_all_classes():
-    files = [Path(name) / f"{place}.png" for name in "abc" for place in range(40)]
-    assert [file.parent.name for file in spread(files, 6)] == list("aabbcc")
-    for few in (files[:6], files[:2], []):
-        assert spread(few, 6) == few
 
 
 def test_an_injected_window_is_looked_at_and_later_steps_react(model, images):

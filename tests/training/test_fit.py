@@ -355,7 +355,9 @@ def test_the_same_command_starts_a_run_over_that_never_saved_anything(run, tmp_p
         patch.setattr(GlimpseTask, "training_step", at_step(GlimpseTask.training_step, fail)(2))
         with pytest.raises(RuntimeError, match="power cut"):
             train(DIGITS, tmp_path / "cut")
-    with pytest.raises(UserError, match=r"is there already, with another seed \(it was 0, now 3\); --out"):
+    with pytest.raises(
+        UserError, match=r"holds a run with another seed \(it was 0, now 3\); choose another folder, or"
+    ):
         train(replace(DIGITS, seed=3), tmp_path / "cut")
     train(DIGITS, tmp_path / "cut")
     assert equal(weights(tmp_path / "cut"), weights(run))
@@ -365,7 +367,7 @@ def test_the_same_command_starts_a_run_over_that_never_saved_anything(run, tmp_p
         (other / kept).parent.mkdir(parents=True)
         shutil.copy(run / kept, other / kept)
         shutil.copy(run / "config.json", other)
-        with pytest.raises(UserError, match="is there already; --resume"):
+        with pytest.raises(UserError, match="holds a run that is not finished; resume it, overwrite it, or choose"):
             train(DIGITS, other)
 
 
@@ -378,16 +380,14 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path):
     assert second == first
 
 
-def test_a_run_is_not_overwritten(run):
-    with pytest.raises(UserError, match="is there already; --resume"):
-        train(DIGITS, run)
-
-
 @pytest.mark.parametrize(
     ("other", "told"),
     [
         (change(DIGITS, batch_size=8), r"batch_size \(it was 4, now 8\)"),
-        (change(DIGITS, max_steps=9), r"max_steps \(it was 6, now 9\); another schedule is another run, .*: --out DIR"),
+        (
+            change(DIGITS, max_steps=9),
+            r"max_steps \(it was 6, now 9\); another schedule is another run, .*, in another folder",
+        ),
         (replace(DIGITS, seed=3), r"seed \(it was 0, now 3\)"),
         (replace(DIGITS, data=FolderConfig()), "kind|data"),
         (replace(DIGITS, model=replace(MODEL, scale_range=(0.2, 0.6))), "scale_range"),

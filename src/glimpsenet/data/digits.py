@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 from glimpsenet.config import DigitsConfig
 from glimpsenet.data.sample import Index, Sample, Splits
 from glimpsenet.errors import UserError
+from glimpsenet.files import make_aside
 
 DIGIT_SIZE = 16
 PATCH_SIZE = 7
@@ -99,6 +100,12 @@ class DigitScenes(Dataset[Sample]):
         self.config, self.split, self.canvas, self.seed = config, split, canvas, seed
         self._chunk: tuple[Index, tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
 
+    @property
+    def labels(self) -> list[int]:
+        """The digit of each scene of epoch 0; draws them all."""
+        chunks = range(-(-len(self) // CHUNK))
+        return np.concatenate([self._draw(0, chunk)[1] for chunk in chunks])[: len(self)].tolist()
+
     def __len__(self) -> int:
         config = self.config
         return {"train": config.train_scenes, "val": config.val_scenes, "test": config.test_scenes}[self.split]
@@ -146,19 +153,18 @@ def write_scenes(folder: Path, config: DigitsConfig, image_size: int, seed: int)
     """
     from PIL import Image
 
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is not an empty folder; choose another")
     rows = ["file,x0,y0,x1,y1"]
-    for split in DIGITS_OF:
-        dataset = DigitScenes(config, split, image_size, seed)
-        for index in range(len(dataset)):
-            sample = dataset[0, index]
-            file = folder / split / CLASSES[sample.label] / f"{index:05d}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            assert sample.image is not None  # scenes are made, not read
-            Image.fromarray(_to_bytes(sample.image[0])).save(file)
-            rows.append(",".join([file.relative_to(folder).as_posix(), *(str(int(edge)) for edge in sample.box)]))
-    (folder / "boxes.csv").write_text("\n".join(rows) + "\n")
+    with make_aside(folder) as aside:
+        for split in DIGITS_OF:
+            dataset = DigitScenes(config, split, image_size, seed)
+            for index in range(len(dataset)):
+                sample = dataset[0, index]
+                file = aside / split / CLASSES[sample.label] / f"{index:05d}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                assert sample.image is not None  # scenes are made, not read
+                Image.fromarray(_to_bytes(sample.image[0])).save(file)
+                rows.append(",".join([file.relative_to(aside).as_posix(), *(str(int(edge)) for edge in sample.box)]))
+        (aside / "boxes.csv").write_text("\n".join(rows) + "\n")
     return len(rows) - 1
 
 

@@ -24,6 +24,7 @@ from glimpsenet.config import FolderConfig
 from glimpsenet.data.finding import LeftOut, find_classes, find_folders, holds_images, walk_images
 from glimpsenet.data.images import HEIF_EXTENSIONS, UnreadableImageError, check_header, read_image
 from glimpsenet.data.sample import UNKNOWN_BOX, Index, Sample, Splits
+from glimpsenet.data.spread import spread_over_classes
 from glimpsenet.data.transforms import augmentation_of, evaluation_transform, training_transform
 from glimpsenet.errors import DataWarning, UserError, did_you_mean
 from glimpsenet.tables import counted
@@ -31,7 +32,8 @@ from glimpsenet.tables import counted
 COLUMNS = ["file", "x0", "y0", "x1", "y1"]
 Part = Literal["train", "val", "test"]
 MOST_CHECKED = 2000
-"""Images of a split whose headers are read before training: a second or so, and half a minute of a disk that seeks."""
+"""Images of a split, spread over classes, whose headers are read before training: a second or so, or half a minute of a
+disk that seeks."""
 OTHER_NAMES = {"train": ("training",), "val": ("validation", "valid", "dev"), "test": ("testing",)}
 """What other programs call the splits; only used to say what was found instead."""
 MOST_NAMED = 10
@@ -137,7 +139,8 @@ def open_folder(
         if not config.skip_bad:
             _check_headers([file for file in training.files if file.suffix.lower() in HEIF_EXTENSIONS][:1])
             for split in held_out.values():
-                _check_headers(split.files[:MOST_CHECKED])
+                places = sorted(spread_over_classes(split.labels, MOST_CHECKED, seed))
+                _check_headers([split.files[place] for place in places])
     transform = evaluation_transform(image_size, config.augmentation)
     datasets = {
         name: PhotoDataset(split.files, split.labels, transform, boxes=boxes, channels=channels)

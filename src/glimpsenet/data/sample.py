@@ -51,6 +51,11 @@ class GlimpseDataset(Protocol):
         """Whether the evidence of any of its images has a known place."""
         ...
 
+    @property
+    def labels(self) -> Sequence[int]:
+        """The class of each sample, as in epoch 0; -1 where it cannot be told."""
+        ...
+
     def __len__(self) -> int:
         """Samples an epoch."""
         ...

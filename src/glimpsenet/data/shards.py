@@ -30,7 +30,7 @@ from glimpsenet.data.images import EXTENSIONS, UnreadableImageError, decode_imag
 from glimpsenet.data.sample import Index, Sample, Splits
 from glimpsenet.data.transforms import augmentation_of, evaluation_transform, training_transform
 from glimpsenet.errors import UserError, first_line, needs_extra
-from glimpsenet.files import write_json
+from glimpsenet.files import make_aside, write_json
 
 CLASSES, SIZES = "classes.txt", "sizes.json"
 
@@ -83,7 +83,15 @@ class ShardDataset(Dataset[Sample]):
         self.files, self.sizes, self.num_classes, self.transform = list(files), list(sizes), num_classes, transform
         self.channels, self.seed = channels, seed
         self._ends = list(itertools.accumulate(sizes))
+        self._labels: list[int] | None = None
         self._open: tuple[int, list[dict[str, Any]]] | None = None
+
+    @property
+    def labels(self) -> list[int]:
+        """The class of each sample, -1 where it cannot be told; reads every shard, once."""
+        if self._labels is None:
+            self._labels = [self._label_or_unknown(record, file) for file in self.files for record in read_shard(file)]
+        return self._labels
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -117,13 +125,24 @@ class ShardDataset(Dataset[Sample]):
         found = [key for key in record if f".{key}".lower() in EXTENSIONS]
         if not found:
             raise UnreadableImageError(f"no image {name}; known are {' '.join(EXTENSIONS)}")
+        label = self._label(record, file)
+        return decode_image(record[found[0]], self.channels, name=f"image {name}"), label
+
+    def _label(self, record: dict[str, Any], file: Path) -> int:
+        name = f"{record['__key__']} in {file}"
         try:
             label = int(record["cls"])
         except (KeyError, ValueError):
             raise UserError(f"no number of a class in the member cls of {name}") from None
         if not 0 <= label < self.num_classes:
             raise UserError(f"class {label} of {name} is not in 0..{self.num_classes - 1}, the lines of {CLASSES}")
-        return decode_image(record[found[0]], self.channels, name=f"image {name}"), label
+        return label
+
+    def _label_or_unknown(self, record: dict[str, Any], file: Path) -> int:
+        try:
+            return self._label(record, file)
+        except UserError:  # told with the sample
+            return -1
 
 
 def open_shards(
@@ -186,14 +205,16 @@ def write_shards(source: Path, out: Path, size: int, seed: int = 0) -> int:
     Raises:
         UserError: if ``out`` exists and is not empty, the folder is unusable, or webdataset is not installed.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is not an empty folder; choose another")
+    with make_aside(out) as aside:
+        return _fill_with_shards(aside, source, size, seed)
+
+
+def _fill_with_shards(out: Path, source: Path, size: int, seed: int) -> int:
     with needs_extra("writing shards", "shards"):
         from webdataset.writer import TarWriter
     splits = open_folder(FolderConfig(data=source, skip_bad=True), 1, seed)
     if bad := [name for name in splits.classes if not name.isprintable()]:
         raise UserError(f"class {bad[0]!r} cannot be a line of {CLASSES}; rename its folder")
-    out.mkdir(parents=True, exist_ok=True)
     sizes: dict[str, int] = {}
     for split, dataset in {"train": splits.train, "val": splits.val, "test": splits.test}.items():
         if dataset is None:

@@ -1,6 +1,5 @@
 """Examples to pick from: digit scenes drawn when they are asked for, or the images of a folder."""
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from glimpsenet.config import DigitsConfig
 from glimpsenet.data.digits import CLASSES, DigitScenes
 from glimpsenet.data.finding import find_images
+from glimpsenet.data.spread import spread_over_classes
 from glimpsenet.demo.pictures import to_png
 from glimpsenet.inspection.figures import as_shown
 from glimpsenet.runs import Description
@@ -24,7 +24,7 @@ class Example:
 
 
 class DigitExamples(Sequence[Example]):
-    """The validation scenes of a digit run: it never saw their digits."""
+    """The validation scenes of a digit run, which never saw their digits; their classes are drawn, not sorted."""
 
     def __init__(self, config: DigitsConfig, image_size: int):
         self.config, self.image_size = config, image_size
@@ -41,16 +41,17 @@ class DigitExamples(Sequence[Example]):
 
 
 class FolderExamples(Sequence[Example]):
-    """The images of a folder, mixed; the true class is the folder's name, if the model knows such a class.
+    """The images of a folder, in an order in which classes take turns; the true class is the folder's name, if the
+    model knows such a class.
 
     Raises:
         UserError: if there is no such folder, or no image in it.
     """
 
-    def __init__(self, folder: Path, classes: Sequence[str]):
-        self.files = find_images(folder)
-        random.Random(0).shuffle(self.files)  # the same mixture every time
-        self.classes = classes
+    def __init__(self, folder: Path, classes: Sequence[str], seed: int):
+        files = find_images(folder)
+        order = spread_over_classes([file.parent for file in files], len(files), seed)
+        self.files, self.classes = [files[place] for place in order], classes
 
     def __len__(self) -> int:
         return len(self.files)
@@ -73,9 +74,9 @@ def choose_examples(run: Description, folder: Path | None, *, public: bool) -> S
         UserError: if the folder holds no image.
     """
     if folder is not None:
-        return FolderExamples(folder, run.classes)
+        return FolderExamples(folder, run.classes, run.config.seed)
     data = run.config.data
     if isinstance(data, DigitsConfig):
         return DigitExamples(data, run.config.model.image_size)
     own = data.data / "val"
-    return [] if public or not own.is_dir() else FolderExamples(own, run.classes)
+    return [] if public or not own.is_dir() else FolderExamples(own, run.classes, run.config.seed)

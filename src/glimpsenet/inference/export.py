@@ -7,6 +7,9 @@ Step by step the caller may stop, and drop the images that are done from every t
 this library. Graphs take any batch size. Images are raw (float, 0..1), normalisation is part of the graph; class names
 and sizes travel as metadata. What was written is read back and compared with the model before the command is done.
 
+ONNX files name operator set 18 unless another is chosen: TensorRT computes GridSample wrongly at 20, where the modes of
+the operator were renamed (https://github.com/NVIDIA/TensorRT/issues/4646).
+
 Sources: torch.export (https://docs.pytorch.org/docs/stable/export.html); GridSample of ONNX's operator set 16.
 """
 
@@ -21,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 import glimpsenet
-from glimpsenet.errors import UserError, needs_extra
+from glimpsenet.errors import SettingError, UserError, first_line, needs_extra
 from glimpsenet.files import write_aside
 from glimpsenet.inference.fast import fold
 from glimpsenet.models.backbone import Features
@@ -34,6 +37,10 @@ Format = Literal["onnx", "pt2"]
 Tensors = dict[str, Tensor]
 METADATA = "glimpsenet.json"
 """Under this name pt2 files hold theirs."""
+OPSET = 18
+"""ONNX operator set written by default."""
+OPSETS = range(18, 24)
+"""Those torch.onnx writes: its own operators begin at 18, and 23 is the newest it declares."""
 TOLERANCE = 1e-4
 """How far an exported model's outputs may be from the model's, as a share of the largest if that is above 1."""
 
@@ -105,7 +112,9 @@ def next_inputs(inputs: Tensors, outputs: Tensors) -> Tensors:
     return {**levels, **{f"past_{name}": tensor.contiguous() for name, tensor in known.items()}}
 
 
-def export(run: Run, out: Path, format: Format = "onnx", *, stepwise: bool = False) -> list[Path]:
+def export(
+    run: Run, out: Path, format: Format = "onnx", *, stepwise: bool = False, opset: int | None = None
+) -> list[Path]:
     """Write a run's model to ``out``, or its steps beside it as ``NAME.step1.SUFFIX`` and so on.
 
     Args:
@@ -113,13 +122,16 @@ def export(run: Run, out: Path, format: Format = "onnx", *, stepwise: bool = Fal
         out: a file; its folder is made.
         format: ``onnx`` or ``pt2``.
         stepwise: one file a step, for early exit.
+        opset: ONNX operator set, 18 to 23; 18 if None. pt2 has none.
 
     Returns:
         The files.
 
     Raises:
-        UserError: if a library is missing, or the exported model computes something else.
+        SettingError: for an operator set that cannot be written.
+        UserError: if a library is missing, or the exported model does not run or computes something else.
     """
+    opset = _check_opset(opset, format)
     plain = copy.deepcopy(run.model).cpu().eval()
     # Norms folded into convolutions: not every program that runs the file does it.
     fast = fold(plain).to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
@@ -128,16 +140,28 @@ def export(run: Run, out: Path, format: Format = "onnx", *, stepwise: bool = Fal
     traced, compared = ({"images": smooth_images(run, count)} for count in (2, 3))
     if not stepwise:
         expected = _run(WholeLoop(plain), compared)
-        _export_graph(WholeLoop(fast), traced, compared, expected, out, format, describe(run))
+        _export_graph(WholeLoop(fast), traced, compared, expected, out, format, opset, describe(run))
         return [out]
     files = []
     for step in range(1, plain.num_glimpses + 1):
         files.append(out.with_name(f"{out.stem}.step{step}{out.suffix}"))
         expected = _run(OneStep(plain), compared)
-        _export_graph(OneStep(fast), traced, compared, expected, files[-1], format, {**describe(run), "step": step})
+        metadata = {**describe(run), "step": step}
+        _export_graph(OneStep(fast), traced, compared, expected, files[-1], format, opset, metadata)
         traced = next_inputs(traced, _run(OneStep(fast), traced))
         compared = next_inputs(compared, expected)
     return files
+
+
+def _check_opset(opset: int | None, format: Format) -> int:
+    if opset is not None and format != "onnx":
+        raise SettingError(f"opset {opset} is a setting of ONNX; {format} has no operator sets")
+    if opset is not None and opset not in OPSETS:
+        raise SettingError(
+            f"opset must be in {OPSETS[0]}..{OPSETS[-1]}, which torch.onnx can write, got {opset};"
+            f" {OPSET} is what most runtimes compute correctly"
+        )
+    return OPSET if opset is None else opset
 
 
 def smooth_images(run: Run, count: int) -> Float[Tensor, "count channel size size"]:
@@ -173,14 +197,19 @@ def _export_graph(
     expected: Tensors,
     file: Path,
     format: Format,
+    opset: int,
     metadata: dict[str, Any],
 ) -> None:
     batch = {name: {0: torch.export.Dim.DYNAMIC} for name in traced}
     program = torch.export.export(graph, (traced,), dynamic_shapes=(batch,))
-    write, read = (_write_onnx, run_onnx) if format == "onnx" else (_write_pt2, run_pt2)
     with write_aside(file) as aside:
-        write(program, aside, list(traced), list(expected), metadata)
-        _compare(expected, read(aside, compared), file)
+        if format == "onnx":
+            _write_onnx(program, aside, list(traced), list(expected), opset, metadata)
+            found = run_onnx(aside, compared)
+        else:
+            _write_pt2(program, aside, metadata)
+            found = run_pt2(aside, compared)
+        _compare(expected, found, file)
 
 
 def _compare(expected: Tensors, found: Tensors, file: Path) -> None:
@@ -193,7 +222,7 @@ def _compare(expected: Tensors, found: Tensors, file: Path) -> None:
             )
 
 
-def _write_pt2(program: Any, file: Path, inputs: list[str], outputs: list[str], metadata: dict[str, Any]) -> None:
+def _write_pt2(program: Any, file: Path, metadata: dict[str, Any]) -> None:
     with open(file, "wb") as stream:
         torch.export.save(program, stream, extra_files={METADATA: json.dumps(metadata)})
 
@@ -204,21 +233,36 @@ def run_pt2(file: Path, inputs: Tensors) -> Tensors:
         return torch.export.load(stream).module()(inputs)
 
 
-def _write_onnx(program: Any, file: Path, inputs: list[str], outputs: list[str], metadata: dict[str, Any]) -> None:
+def _write_onnx(
+    program: Any, file: Path, inputs: list[str], outputs: list[str], opset: int, metadata: dict[str, Any]
+) -> None:
     with needs_extra("ONNX (--format pt2 does not)", "export"):
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
-    exported = torch.onnx.export(program, input_names=inputs, output_names=outputs, verbose=False)
+    exported = torch.onnx.export(program, input_names=inputs, output_names=outputs, opset_version=opset, verbose=False)
     assert exported is not None
+    # A conversion between operator sets that fails is only logged, and the model left at another one.
+    if (written := exported.model.opset_imports[""]) != opset:
+        raise UserError(f"torch.onnx cannot write this model at opset {opset}, only at {written}; choose that")
     exported.model.metadata_props.update({key: json.dumps(value) for key, value in metadata.items()})
     exported.save(file)
 
 
 def run_onnx(file: Path, inputs: Tensors) -> Tensors:
-    """What an exported ONNX file makes of ``inputs``, in ONNX Runtime on the CPU."""
+    """What an exported ONNX file makes of ``inputs``, in ONNX Runtime on the CPU.
+
+    Raises:
+        UserError: if ONNX Runtime does not run it, an older version a newer operator set for example.
+    """
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    except Exception as error:  # it raises kinds of its own
+        version = onnxruntime.__version__
+        raise UserError(
+            f"ONNX Runtime {version} does not run the exported model: {first_line(error)[:200]}; choose opset {OPSET}"
+        ) from error
     names = [output.name for output in session.get_outputs()]
     taken = {node.name: inputs[node.name].numpy() for node in session.get_inputs()}
     return dict(zip(names, map(torch.from_numpy, session.run(names, taken)), strict=True))

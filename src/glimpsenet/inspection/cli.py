@@ -1,6 +1,5 @@
 """The commands of ``glimpsenet inspect``: thin over this package."""
 
-import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,8 @@ from glimpsenet.tables import counted, print_table
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.utils.data import DataLoader
 
-    from glimpsenet.data.sample import Batch
+    from glimpsenet.data.sample import GlimpseDataset
     from glimpsenet.inspection.gradients import Scene, WindowLoss
     from glimpsenet.runs import Run
 
@@ -242,22 +240,23 @@ def scanpath(
 
     Args:
         run: run folder.
-        images: image files and folders; of more than six, six are drawn, evenly spaced.
+        images: image files and folders; of more than six, six are drawn, spread over their folders.
         figure: picture to write.
         device: auto, cpu, cuda, cuda:1, mps.
     """
     from glimpsenet.data.finding import find_images
+    from glimpsenet.data.spread import spread_over_folders
     from glimpsenet.devices import choose_device
     from glimpsenet.inference import Prediction, predict
-    from glimpsenet.inspection.scanpath import MAX_ROWS, gather, spread
+    from glimpsenet.inspection.scanpath import MAX_ROWS, gather
     from glimpsenet.runs import load_run
 
-    files = spread(find_images(*images), MAX_ROWS)
+    files = find_images(*images)
     if not files:
         raise SettingError("no images to draw: name files or folders after the run")
     loaded = load_run(run, choose_device(device))
     predictions: list[Prediction] = []
-    for result in predict(loaded, files):
+    for result in predict(loaded, spread_over_folders(files, MAX_ROWS, loaded.config.seed)):
         if not isinstance(result, Prediction):
             raise UserError(result.problem)
         predictions.append(result)
@@ -310,15 +309,16 @@ def quality(
         runs: run folders, to compare.
         data: image folder with val/CLASS; each run's own validation images if not given.
         generators: how windows are sampled while measuring; "own" is the run's way.
-        images: how many, the first ones.
+        images: how many, spread over classes.
         step: whose window, 1 is the first look.
         points: of each sweep.
         loss: whose derivative.
         glimpses: around which windows: the model's, random ones (the same for all), or the boxes.
-        seed: of the random windows and of the confidence intervals.
+        seed: of the choice of images, of the random windows and of the confidence intervals.
         device: auto, cpu, cuda, cuda:1, mps.
         out: folder for quality.json and quality.png.
     """
+    from glimpsenet.data.spread import read_spread
     from glimpsenet.devices import choose_device
     from glimpsenet.files import write_json
     from glimpsenet.inspection import gradients
@@ -341,10 +341,11 @@ def quality(
     for folder in runs:
         loaded = load_run(folder, choose_device(device))
         scale_range = loaded.config.model.scale_range
-        everything = (
-            sample for b in _validation(loaded, data) for sample in zip(b.images, b.labels, b.boxes, strict=True)
-        )
-        samples = list(itertools.islice(everything, images))
+        batch = read_spread(_validation_images(loaded, data), images, seed)
+        if batch.problems:
+            first = printable(batch.problems[0])
+            print(f"left out {counted(len(batch.problems), 'unusable image')}; the first: {first}")
+        samples = list(zip(batch.images, batch.labels, batch.boxes, strict=True))
         if glimpses == "oracle" and any(bool(box.isnan().any()) for _, _, box in samples):
             raise UserError("the oracle needs to know where to look: boxes.csv lacks some of the validation images")
         for kind in generators:
@@ -394,13 +395,15 @@ def dataset(
         device: auto, cpu, cuda, cuda:1, mps.
         out: folder for dataset.json, dataset.png and examples.png.
     """
+    from glimpsenet.data.loading import InOrder, create_loader
     from glimpsenet.devices import choose_device
     from glimpsenet.inspection.dataset import scan_dataset
     from glimpsenet.inspection.figures import save_figure
     from glimpsenet.runs import load_run
 
     loaded = load_run(run, choose_device(device))
-    size, batches = loaded.config.model.image_size, _validation(loaded, data)
+    photos = _validation_images(loaded, data)
+    size, batches = loaded.config.model.image_size, create_loader(photos, InOrder(len(photos)), 64)
     paths = _refusing(lambda: scan_dataset(loaded.model, batches, image_size=size, classes=loaded.classes))
     for name in ("dataset.json", "dataset.png"):
         paths.save(out / name)
@@ -408,13 +411,12 @@ def dataset(
     print(f"wrote {out}")
 
 
-def _validation(run: "Run", data: Path | None) -> "DataLoader[Batch]":
-    """A loader over a run's validation images, or those of another folder."""
-    from glimpsenet.data.loading import InOrder, create_loader, open_data
+def _validation_images(run: "Run", data: Path | None) -> "GlimpseDataset":
+    """A run's validation images, or those of another folder."""
+    from glimpsenet.data.loading import open_data
 
     config = run.config if data is None else run.config.with_data(data)
-    splits = open_data(config, run.classes, run.channels)
-    return create_loader(splits.val, InOrder(len(splits.val)), 64)
+    return open_data(config, run.classes, run.channels).val
 
 
 def _refusing(call: Any) -> Any:

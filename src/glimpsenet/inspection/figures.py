@@ -19,6 +19,7 @@ from torch import Tensor
 from glimpsenet import geometry
 from glimpsenet.errors import printable
 from glimpsenet.files import write_aside, write_json
+from glimpsenet.inspection.fonts import readable_text
 
 PALETTE = ("#56B4E9", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#0072B2", "#F0E442", "#7F7F7F")
 DPI = 110
@@ -110,9 +111,13 @@ def frame(axes: Axes, step: int, *, yours: bool = False) -> None:
 
 
 def save_figure(figure: Figure, file: Path) -> None:
-    """Write a figure as its suffix says (png, pdf, svg); the folder is made if need be."""
+    """Write a figure as its suffix says (png, pdf, svg); the folder is made if need be.
+
+    Warns:
+        FigureWarning: if no installed font has some of its characters.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
-    with write_aside(file) as aside:
+    with write_aside(file) as aside, readable_text(figure):
         figure.savefig(aside, format=file.suffix.removeprefix(".") or "png", dpi=DPI, facecolor="white")
 
 

@@ -125,12 +125,6 @@ def scanpaths(
     )
 
 
-def spread(files: Sequence[Path], count: int) -> list[Path]:
-    """At most ``count`` of ``files``, evenly spaced: of files sorted by class, files of many classes."""
-    kept = min(count, len(files))
-    return [files[(2 * place + 1) * len(files) // (2 * kept)] for place in range(kept)]
-
-
 def gather(predictions: Sequence[Prediction]) -> Scanpaths:
     """Predictions of image files as scanpaths; the true class is the folder's name, if the model knows such a class."""
     return Scanpaths(

@@ -7,8 +7,9 @@ import torch
 from matplotlib.figure import Figure
 
 from glimpsenet import runs
-from glimpsenet.data.loading import InOrder, create_loader, open_data
-from glimpsenet.inspection.figures import PALETTE, as_shown, draw_window, show_image
+from glimpsenet.data.loading import open_data
+from glimpsenet.data.spread import read_spread
+from glimpsenet.inspection.figures import PALETTE, as_shown, draw_window, label, show_image
 from glimpsenet.training.series import Record, curve_of, mean_curve
 
 LINES = ("-", "--")
@@ -46,14 +47,14 @@ def plot_rows(results: Mapping[str, Sequence[Record]]) -> Figure:
     return figure
 
 
-def plot_scanpaths_by_row(folders: Mapping[str, Path], num_images: int = 4) -> Figure:
-    """The same held-out images, a line each, under one run of every row, a column each."""
+def plot_scanpaths_by_row(folders: Mapping[str, Path], num_images: int = 4, seed: int = 0) -> Figure:
+    """The same held-out images, a line each, under one run of every row, a column each; ``seed`` chooses them."""
     columns = {row: runs.load_run(folder) for row, folder in folders.items()}
     figure = Figure(figsize=(1.75 * len(columns) + 0.2, 1.75 * num_images + 0.5), layout="constrained")
     grid = figure.subplots(num_images, len(columns), squeeze=False)
     for column, (row, run) in enumerate(columns.items()):
         _, photos = open_data(run.config, run.classes, run.channels).held_out()
-        batch = next(iter(create_loader(photos, InOrder(len(photos)), num_images)))
+        batch = read_spread(photos, num_images, seed)
         images = as_shown(batch.images)
         with torch.inference_mode():
             output = run.model(run.model.normalization(batch.images))
@@ -64,6 +65,6 @@ def plot_scanpaths_by_row(folders: Mapping[str, Path], num_images: int = 4) -> F
                 draw_window(axes, output.affine[line, step - 1], images.shape[-1], step)
             answer, truth = int(output.logits[line, -1].argmax()), int(batch.labels[line])
             verdict = run.classes[answer] if answer == truth else f"{run.classes[answer]} (is {run.classes[truth]})"
-            axes.set_xlabel(verdict[:22], fontsize=8, color="black" if answer == truth else PALETTE[3])
+            axes.set_xlabel(label(verdict, 22), fontsize=8, color="black" if answer == truth else PALETTE[3])
         grid[0, column].set_title(row.replace("-", "-\n", 2) if len(row) > 14 else row, fontsize=7.5)
     return figure

@@ -17,7 +17,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch.utils.data import Sampler
 
 from glimpsenet import runs
-from glimpsenet.config import Config, DigitsConfig, FolderConfig, to_dict
+from glimpsenet.config import Config, DigitsConfig, FolderConfig
 from glimpsenet.data.loading import (
     FreshStream,
     InOrder,
@@ -34,14 +34,22 @@ from glimpsenet.devices import choose_device, computes_in_bfloat16
 from glimpsenet.errors import DataWarning, SettingError, UserError, first_line
 from glimpsenet.evaluation.accuracy import evaluate
 from glimpsenet.evaluation.efficiency import measure_cost
-from glimpsenet.files import remove_unfinished, write_json
+from glimpsenet.files import write_json
 from glimpsenet.provenance import describe_machine
 from glimpsenet.training.checkpoints import KeepBestAndLast, SafeCheckpointIO, batches_done, read_checkpoint
 from glimpsenet.training.logs import MetricsCSV, TrainingProgress, quiet_libraries
 from glimpsenet.training.objectives import Objective, create_objective
+from glimpsenet.training.run_folder import (
+    TENSORBOARD,
+    alone_in,
+    check_folder,
+    check_way,
+    finished_summary,
+    replace_run,
+)
 from glimpsenet.training.statistics import LocalizationStatistics
 from glimpsenet.training.stopping import StopTogether
-from glimpsenet.training.task import GlimpseTask, count_steps
+from glimpsenet.training.task import GlimpseTask, check_objective, count_steps
 
 
 def fit(
@@ -50,19 +58,21 @@ def fit(
     *,
     objective: Objective | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     device: str = "auto",
     devices: int = 1,
     num_nodes: int = 1,
 ) -> dict[str, Any]:
-    """Train, and leave a run folder.
+    """Train, and leave a run folder; a finished run with these settings is left as it is.
 
     Args:
         config: the experiment.
-        out: the run folder, new, or without a checkpoint yet; with ``resume`` one to go on in, if it is there.
+        out: the run folder: new, finished, or without a checkpoint yet; with ``resume`` it may hold an unfinished run.
         objective: of your own, in place of the one that ``config.training.objective`` names; the run's ``config.json``
             says "own" then. To resume, hand in one of the same class, made in the same way: its parameters and buffers
             come from the checkpoint, all else that it was made with does not.
         resume: go on after the last checkpoint; the configuration must be the run's own.
+        overwrite: replace the run that the folder holds, whatever it learned, once settings and data are checked.
         device: see :func:`glimpsenet.devices.choose_device`.
         devices: how many of them on each machine.
         num_nodes: machines; start the same command on each, as torchrun or SLURM do.
@@ -73,8 +83,10 @@ def fit(
         circumstances.
 
     Raises:
-        UserError: if the folder holds another run, the data are unusable, or training diverges.
+        UserError: if the folder holds another run, another process is training in it, the data are unusable, or
+            training diverges.
     """
+    check_way(resume=resume, overwrite=overwrite)
     out = Path(out)
     if objective is not None:
         config = replace(config, training=replace(config.training, objective="own"))
@@ -84,16 +96,33 @@ def fit(
     if place.index is not None and devices > 1:
         raise SettingError(f"--device {device} is one device; pass --device {place.type} for {devices} of them")
     quiet_libraries()
+    first = _is_first_process()
     last = out / runs.CHECKPOINTS / "last.ckpt"
-    # Of several processes the first one speaks for all; it may have begun to write when the others come here.
-    first = getattr(rank_zero_only, "rank", 0) == 0
-    if first:
-        with _told_to_go_elsewhere(out):
-            _check_folder(config, out, resume)
-    resume = resume and last.exists()
+    if not overwrite and (complete := finished_summary(config, out)) is not None:
+        if objective is not None and last.exists():
+            check_objective(read_checkpoint(last), objective)
+        return complete if first else {}
+    with contextlib.ExitStack() as until_the_end:
+        if first:
+            with _told_to_go_elsewhere(out):
+                until_the_end.enter_context(alone_in(out))
+                check_folder(config, out, resume=resume, overwrite=overwrite)
+        return _train(config, out, objective, resume and last.exists(), place, devices, num_nodes)
+
+
+def _train(
+    config: Config,
+    out: Path,
+    objective: Objective | None,
+    resume: bool,
+    place: torch.device,
+    devices: int,
+    num_nodes: int,
+) -> dict[str, Any]:
+    """What is left of :func:`fit` in a folder that may be written to."""
     pl.seed_everything(config.seed, verbose=False)
     with warnings.catch_warnings():
-        if not first:
+        if not _is_first_process():
             warnings.simplefilter("ignore", DataWarning)
         # A run that is resumed keeps its classes in its order, whatever the folders are sorted by today.
         splits = open_data(config, runs.read_description(out).classes if resume else None, train=True)
@@ -102,18 +131,18 @@ def fit(
     model = runs.arrange_for_speed(description.build(initial_weights=not resume))
     if objective is None:
         objective = create_objective(config.training, config.model, model)
-    if first:
-        with _told_to_go_elsewhere(out):
-            out.mkdir(parents=True, exist_ok=True)
-            runs.write_description(out, description)
-
-    world_size = devices * num_nodes
-    total_steps = count_steps(config.training, len(splits.train), world_size)
+    total_steps = count_steps(config.training, len(splits.train), devices * num_nodes)
+    last = out / runs.CHECKPOINTS / "last.ckpt"
     checkpoint = read_checkpoint(last) if resume else None
     done = 0 if checkpoint is None else int(checkpoint["global_step"])
     skip_bad = isinstance(config.data, FolderConfig) and config.data.skip_bad
     task = GlimpseTask(model, objective, config.model, config.training, total_steps, skip_bad)
-    trainer = _create_trainer(config, out, place, devices, num_nodes, total_steps, done)
+    trainer = _create_trainer(config, out, place, devices, num_nodes, total_steps)
+    # All that can be refused has been: from here on the folder is written to.
+    if _is_first_process():
+        with _told_to_go_elsewhere(out):
+            (runs.write_description if resume else replace_run)(out, description)
+    _attach_logs(trainer, config, out, done)
     if done < total_steps:
         used = 0 if checkpoint is None else batches_done(checkpoint)
         loaders = _create_loaders(config, splits, used, trainer, pin_memory=place.type == "cuda")
@@ -122,6 +151,11 @@ def fit(
     summary = _finish(description, out, splits, task, place) if trainer.is_global_zero else {}
     trainer.strategy.barrier()
     return summary
+
+
+def _is_first_process() -> bool:
+    """Of several processes the first one speaks for all; it may have begun to write when the others start."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 @contextlib.contextmanager
@@ -159,62 +193,12 @@ def _told_where_to_go_on(out: Path) -> Iterator[None]:
         raise UserError(f"cannot go on training in {out}: {first_line(error)}; make room, or {way}") from error
 
 
-FREE = ("workers", "validations", "log_localization_statistics", "skip_bad")
-"""Settings that may change on the way: they do not change what is learned."""
-
-
-def _check_folder(config: Config, out: Path, resume: bool) -> None:
-    """Refuse to overwrite a run, or to go on with another one.
-
-    The same command may start over where no checkpoint was ever written: there is nothing to lose.
-    """
-    if resume:  # of a process that was killed while it wrote
-        for folder in (out, out / runs.CHECKPOINTS):
-            remove_unfinished(folder)
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not resume and not _has_only_begun(out):
-        raise UserError(f"{out} is there already; --resume goes on with it, --out DIR trains elsewhere")
-    if changed := _first_change(runs.read_description(out).config, config):
-        if not resume:
-            raise UserError(f"{out} is there already, with another {changed}; --out DIR trains elsewhere")
-        way = "use the settings it was started with"
-        if changed.startswith(("max_steps ", "epochs ")):  # the learning rate has come down along the old schedule
-            way = "another schedule is another run, from its beginning: --out DIR without --resume"
-        raise UserError(f"cannot resume {out} with another {changed}; {way}")
-
-
-def _has_only_begun(out: Path) -> bool:
-    """Whether a folder is a run's in which nothing that was learned was ever saved."""
-    checkpoints = any((out / runs.CHECKPOINTS).glob("*.ckpt"))
-    return (out / runs.CONFIG).is_file() and not checkpoints and not (out / runs.WEIGHTS).exists()
-
-
-def _first_change(old: Config, new: Config) -> str | None:
-    """The first setting that is not free to differ, with both values."""
-    before, now = to_dict(old), to_dict(new)
-    for part, settings in now.items():
-        changed = [
-            f"{name} (it was {before[part][name]}, now {value})"
-            for name, value in (settings.items() if isinstance(settings, dict) else [])
-            if before[part].get(name, value) != value and name not in FREE
-        ]
-        if changed:
-            return changed[0]
-        if not isinstance(settings, dict) and before[part] != settings:
-            return f"{part} (it was {before[part]}, now {settings})"
-    return None
-
-
 def _create_trainer(
-    config: Config, out: Path, device: torch.device, devices: int, num_nodes: int, total_steps: int, done: int
+    config: Config, out: Path, device: torch.device, devices: int, num_nodes: int, total_steps: int
 ) -> pl.Trainer:
+    """A trainer that has written nothing yet."""
     training = config.training
     bfloat16 = training.precision == "bfloat16" or (training.precision == "auto" and computes_in_bfloat16(device))
-    keep = KeepBestAndLast(out / runs.CHECKPOINTS)
-    callbacks: list[pl.Callback] = [TrainingProgress(total_steps), keep, StopTogether()]
-    if training.log_localization_statistics:
-        callbacks.append(LocalizationStatistics(out / runs.LOCALIZATION, resume_at=done))
     return pl.Trainer(
         accelerator={"cuda": "gpu"}.get(device.type, device.type),
         devices=[device.index] if device.index is not None and device.type != "cpu" else devices,
@@ -228,15 +212,23 @@ def _create_trainer(
         log_every_n_steps=min(50, max(1, total_steps // 100)),
         use_distributed_sampler=False,
         plugins=[SafeCheckpointIO()],
-        callbacks=callbacks,
-        logger=[
-            MetricsCSV(out / runs.METRICS, config.model.num_glimpses, resume_at=done),
-            TensorBoardLogger(out, name="", version="tensorboard"),
-        ],
+        callbacks=[TrainingProgress(total_steps), KeepBestAndLast(out / runs.CHECKPOINTS), StopTogether()],
+        logger=False,
         enable_progress_bar=False,
         enable_checkpointing=False,
         enable_model_summary=False,
     )
+
+
+def _attach_logs(trainer: pl.Trainer, config: Config, out: Path, done: int) -> None:
+    """What a run writes while it trains; tables begin anew, after the rows up to step ``done``."""
+    trainer.loggers = [
+        MetricsCSV(out / runs.METRICS, config.model.num_glimpses, resume_at=done),
+        TensorBoardLogger(out, name="", version=TENSORBOARD),
+    ]
+    if config.training.log_localization_statistics:
+        statistics = LocalizationStatistics(out / runs.LOCALIZATION, resume_at=done)
+        trainer.callbacks.append(statistics)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _create_loaders(

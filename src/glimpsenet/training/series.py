@@ -21,7 +21,8 @@ from glimpsenet.errors import UserError, first_line
 from glimpsenet.evaluation.accuracy import evaluate_all
 from glimpsenet.files import write_json
 from glimpsenet.provenance import portable
-from glimpsenet.training.fit import FREE, fit
+from glimpsenet.training.fit import fit
+from glimpsenet.training.run_folder import FREE
 
 RECORDS = "records"
 Record = dict[str, Any]

@@ -201,9 +201,7 @@ class GlimpseTask(pl.LightningModule):
         Raises:
             UserError: if the checkpoint was trained with an objective of another class.
         """
-        now = type(self.objective).__qualname__
-        if (before := checkpoint.get("objective", now)) != now:
-            raise UserError(f"cannot resume with objective {now}: the run was trained with {before}")
+        check_objective(checkpoint, self.objective)
         torch.set_rng_state(checkpoint["random_state"].cpu())
         self._seconds_before = float(checkpoint["seconds"])
         self.problems = list(checkpoint["problems"])
@@ -238,6 +236,17 @@ def diversity(training: TrainingConfig, progress: float) -> float:
     if progress < training.random_until:
         return 1.0
     return training.diversity if progress < training.diversity_until else 0.0
+
+
+def check_objective(checkpoint: dict[str, Any], objective: Objective) -> None:
+    """Refuse to take a run for one with another objective.
+
+    Raises:
+        UserError: if the checkpoint was trained with an objective of another class.
+    """
+    now = type(objective).__qualname__
+    if (before := checkpoint.get("objective", now)) != now:
+        raise UserError(f"cannot resume with objective {now}: the run was trained with {before}")
 
 
 def count_steps(training: TrainingConfig, samples: int, world_size: int) -> int:
