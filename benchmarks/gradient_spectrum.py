@@ -1,6 +1,8 @@
 """Where the noise of dL/dtx comes from: how much of its variance changes faster than the image has pixels.
 
-    share = power of dL/dtx at wavelengths below ``WAVELENGTH`` image pixels / all of its power (Hann window, mean removed)
+    share = power of dL/dtx at wavelengths below ``WAVELENGTH`` image pixels / all of its power
+
+of a periodogram with Hann's window, the mean removed.
 
 A window slides over the digit in steps of 1/``PER_PIXEL`` of a pixel, at several scales, the other windows at the true
 place. What a window shows changes over the width of a digit, 16 pixels; what changes within two comes from how pixels
@@ -19,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from gradient_quality import held_out_scenes, open_reader
 from jaxtyping import Float
 from scipy.signal import periodogram
 from scipy.stats import bootstrap
@@ -32,6 +33,7 @@ from glimpsenet.inspection.gradients import observe, probe
 from glimpsenet.models.policies import OracleGlimpses
 from glimpsenet.runs import Run
 from glimpsenet.training.fit import describe_machine
+from gradient_quality import held_out_scenes, open_reader
 
 RESULT = Path("benchmarks/results/gradient-spectrum.json")
 POINTS, PER_PIXEL = 256, 16
@@ -42,7 +44,7 @@ STEP = 2
 
 
 def fine_share(gradient: Float[np.ndarray, "point"]) -> float:
-    """Share of the variance at wavelengths below ``WAVELENGTH``, of points ``PER_PIXEL`` a pixel; 0 if there is none."""
+    """Share of the variance at wavelengths below ``WAVELENGTH``, of ``PER_PIXEL`` points a pixel; 0 without any."""
     frequencies, power = periodogram(gradient, fs=PER_PIXEL, window="hann", detrend="constant")
     total = float(power.sum())
     return float(power[frequencies > 1 / WAVELENGTH].sum()) / total if total > 0 else 0.0

@@ -255,9 +255,7 @@ def summarize(
         for column, (name, measure) in enumerate(MEASURES.items())
     }
     count = sum(map(len, groups))
-    return ParameterQuality(
-        parameter, count, num_images - count, **estimates, sweeps=[list(group) for group in sweeps]
-    )
+    return ParameterQuality(parameter, count, num_images - count, **estimates, sweeps=[list(group) for group in sweeps])
 
 
 def _estimate(groups: list[Float[np.ndarray, "sweep"]], measure: Measure, rng: np.random.Generator) -> Estimate:
