@@ -13,8 +13,6 @@ localization`` (method ``best``, one a seed); leaves ``benchmarks/results/gradie
 """
 
 import argparse
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,9 +35,9 @@ from glimpsenet.inspection.quality import (
 )
 from glimpsenet.models.glimpse import BilinearGlimpses, GlimpseGenerator, LinearizedGlimpses, MipmapGlimpses
 from glimpsenet.models.policies import OracleGlimpses, Policy, RandomGlimpses
+from glimpsenet.provenance import provenance
 from glimpsenet.runs import Run, load_run
 from glimpsenet.tables import print_table
-from glimpsenet.training.fit import describe_machine
 
 RESULT = Path("benchmarks/results/gradient-quality.json")
 FIGURE = Path("docs/images/inspection/quality.png")
@@ -120,9 +118,7 @@ def write(
         for around in AROUND
     }
     values = {
-        "command": shlex.join(["python", *sys.argv]),
-        "machine": describe_machine(torch.device("cpu")),
-        "seeds": [model["seed"] for model in models],
+        **provenance(torch.device("cpu"), [model["seed"] for model in models]),
         "models": models,
         "quality": {
             around: {

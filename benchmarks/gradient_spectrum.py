@@ -13,8 +13,6 @@ Command: ``python benchmarks/gradient_spectrum.py RUN... [--scenes 50]`` with ru
 """
 
 import argparse
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,8 +29,8 @@ from glimpsenet.files import write_json
 from glimpsenet.geometry import box_to_affine
 from glimpsenet.inspection.gradients import observe, probe
 from glimpsenet.models.policies import OracleGlimpses
+from glimpsenet.provenance import provenance
 from glimpsenet.runs import Run
-from glimpsenet.training.fit import describe_machine
 from gradient_quality import held_out_scenes, open_reader
 
 RESULT = Path("benchmarks/results/gradient-spectrum.json")
@@ -106,9 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         models.append({"run": str(run.folder), "seed": run.config.seed, "accuracy": accuracy, "split": split})
         print(f"measured {run.folder}", flush=True)
     values = {
-        "command": shlex.join(["python", *sys.argv]),
-        "machine": describe_machine(torch.device("cpu")),
-        "seeds": [model["seed"] for model in models],
+        **provenance(torch.device("cpu"), [model["seed"] for model in models]),
         "models": models,
         "scenes": chosen.scenes,
         "points": POINTS,

@@ -13,7 +13,6 @@ Command: ``python benchmarks/photo_gradients.py --backbone-weights FILE goldfish
 """
 
 import argparse
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from glimpsenet.inspection.gradients import auxiliary_loss, observe
 from glimpsenet.inspection.sweep import PARAMETERS, Sweep, sweep
 from glimpsenet.models.backbone import read_tensors
 from glimpsenet.models.glimpsenet import GlimpseNet
-from glimpsenet.training.fit import describe_machine
+from glimpsenet.provenance import provenance
 
 RESULT = Path("benchmarks/results/photo-gradients.json")
 IMAGE_SIZE = 224
@@ -100,20 +99,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=RESULT)
     chosen = parser.parse_args(arguments)
     model = with_own_head(chosen.backbone, chosen.backbone_weights)
-    rows, words = [], []
+    rows = []
     for text in chosen.photos:
         file, _, label = text.rpartition("=")
         rows += measure(model, Path(file), int(label), chosen.points)
-        words.append(f"{Path(file).name}={label}")
-    command = ["python", "benchmarks/photo_gradients.py", "--backbone", chosen.backbone]
-    command += ["--backbone-weights", chosen.backbone_weights.name, *words]  # names alone: folders are the user's
-    values = {
-        "command": shlex.join(command),
-        "machine": describe_machine(torch.device("cpu")),
-        "seeds": [],
-        "points": chosen.points,
-        "sweeps": rows,
-    }
+    values = {**provenance(torch.device("cpu"), []), "points": chosen.points, "sweeps": rows}
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(chosen.out, values)
     for row in rows:
