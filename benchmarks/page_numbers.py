@@ -179,6 +179,7 @@ NUMBERS: dict[str, Number] = {
     "sign-s-true": quality("true", "s", "wanted_sign"),
     "sign-tx-true": quality("true", "tx", "wanted_sign"),
     "sign-ty-true": quality("true", "ty", "wanted_sign"),
+    "sign-tx-true-linearized": quality("true", "tx", "wanted_sign", "linearized"),
     "sign-s-random": quality("random", "s", "wanted_sign"),
     "sign-tx-random": quality("random", "tx", "wanted_sign"),
     "sign-ty-random": quality("random", "ty", "wanted_sign"),
