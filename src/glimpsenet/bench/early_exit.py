@@ -293,7 +293,7 @@ def plot_early_exit(result: dict[str, Any]) -> Figure:
         for c in result["candidates"]:
             x = c["operations"] / 1e6 if place == 0 else c["times"][place - 1]["ms"]
             panel.vlines(x, min(c["accuracies"]), max(c["accuracies"]), color="gray", linewidth=1.2, zorder=1)
-        panel.set_xlabel("million operations an image" if place == 0 else f"ms an image, batch {batches[place - 1]}")
+        panel.set_xlabel("MFLOPs an image" if place == 0 else f"ms an image, batch {batches[place - 1]}")
         panel.grid(alpha=0.3)
         panel.margins(0.2, 0.15)
     axes[0].set_ylabel("accuracy")
