@@ -2,7 +2,7 @@
 
     R^2           share of the gradient's variance along a sweep that the line of best fit explains (``sweep.py``)
     basin         pixels around the lowest point over which the loss, averaged over a tenth of the sweep, stays below
-                  halfway to its highest; the sweep's end may cut it
+                  halfway to its highest; the sweep's end may cut it; none where loss varies by less than ``DEPTH``
 
 A backbone with its own head as auxiliary classifier sees one window alone. The window starts in the middle of the
 photo, at several scales; s, tx and ty are swept in turn. The report's subjects are a goldfish (class 1 of ImageNet) and
@@ -36,6 +36,8 @@ IMAGE_SIZE = 224
 SCALES = (0.2, 0.3, 0.4, 0.6)
 SCALE_RANGE = (0.15, 0.99)
 SMOOTHING = 0.1
+DEPTH = 1.0
+"""Nats; a photo that is recognised everywhere has a loss without basins."""
 
 
 def basin(loss: Float[np.ndarray, "point"], length: float) -> tuple[float, bool]:
@@ -75,7 +77,7 @@ def measure(model: GlimpseNet, photo: Path, label: int, points: int) -> list[dic
 
 def _row(photo: Path, label: int, scale: float, swept: Sweep) -> dict[str, Any]:
     loss = swept.loss.double().numpy()
-    place = swept.parameter != "s"
+    place, deep = swept.parameter != "s", float(loss.max() - loss.min()) >= DEPTH
     width, cut = basin(loss, float(swept.values[-1] - swept.values[0]) * IMAGE_SIZE / 2)
     return {
         "photo": photo.name,
@@ -85,7 +87,7 @@ def _row(photo: Path, label: int, scale: float, swept: Sweep) -> dict[str, Any]:
         "r_squared": swept.r_squared,
         "wanted_sign": swept.has_wanted_sign,
         "loss": {"lowest": float(loss.min()), "highest": float(loss.max())},
-        **({"basin_px": width, "cut_by_an_end": cut} if place else {}),
+        **({"basin_px": width, "cut_by_an_end": cut} if place and deep else {}),
     }
 
 
@@ -107,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(chosen.out, values)
     for row in rows:
-        print("{photo}: {parameter} at s = {scale}: R^2 {r_squared:.3f}, {loss}".format(**row), row.get("basin_px", ""))
+        print("{photo}: {parameter} at s = {scale}: R^2 {r_squared:.3f}".format(**row))
     print(f"wrote {chosen.out}")
 
 
