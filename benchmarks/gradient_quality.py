@@ -35,7 +35,7 @@ from glimpsenet.inspection.quality import (
 )
 from glimpsenet.models.glimpse import BilinearGlimpses, GlimpseGenerator, LinearizedGlimpses, MipmapGlimpses
 from glimpsenet.models.policies import OracleGlimpses, Policy, RandomGlimpses
-from glimpsenet.provenance import provenance
+from glimpsenet.provenance import portable, provenance
 from glimpsenet.runs import Run, load_run
 from glimpsenet.tables import print_table
 
@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         qualities.append(measure(run, samples, chosen.points, seed=place))
         models.append(
             {
-                "run": str(run.folder),
+                "run": portable(str(run.folder)),
                 "seed": run.config.seed,
                 "sampling": run.config.model.sampling,
                 "accuracy": accuracy,

@@ -29,7 +29,7 @@ from glimpsenet.files import write_json
 from glimpsenet.geometry import box_to_affine
 from glimpsenet.inspection.gradients import observe, probe
 from glimpsenet.models.policies import OracleGlimpses
-from glimpsenet.provenance import provenance
+from glimpsenet.provenance import portable, provenance
 from glimpsenet.runs import Run
 from gradient_quality import held_out_scenes, open_reader
 
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for place, (run, accuracy) in enumerate([open_reader(folder) for folder in chosen.runs]):
         split, samples = held_out_scenes(run, place * chosen.scenes, chosen.scenes)
         shares.append(measure(run, samples))
-        models.append({"run": str(run.folder), "seed": run.config.seed, "accuracy": accuracy, "split": split})
+        models.append({"run": portable(str(run.folder)), "seed": run.config.seed, "accuracy": accuracy, "split": split})
         print(f"measured {run.folder}", flush=True)
     values = {
         **provenance(torch.device("cpu"), [model["seed"] for model in models]),

@@ -22,7 +22,7 @@ def circumstances(result: Result) -> list[str]:
     machine = result["machine"]
     parts = [f"`{result['command']}`"] if result.get("command") else []
     parts += [f"split {result['split']}"] if "split" in result else []
-    parts += [f"seeds {' '.join(map(str, result['seeds']))}"] if "seeds" in result else []
+    parts += [f"seeds {' '.join(map(str, result['seeds']))}"] if result.get("seeds") else []
     processor = [machine["cpu"], *([machine["instruction_set"]] if "instruction_set" in machine else [])]
     counts = [f"{machine['cores']} cores", f"{machine['threads']} threads"]
     parts.append(f"{machine['device']} ({', '.join(processor + counts)})")

@@ -51,6 +51,7 @@ def test_models_are_measured_on_scenes_of_their_own_and_pooled(tmp_path, monkeyp
     gradient_quality.main([*map(str, runs), "--scenes", "2", "--points", "20", *files])
     result = json.loads(Path("out/quality.json").read_text())
     assert result["seeds"] == [3, 4]
+    assert [model["run"] for model in result["models"]] == ["seed-3", "seed-4"]
     assert [model["scenes"] for model in result["models"]] == [[0, 2], [2, 4]]
     assert {model["split"] for model in result["models"]} == {"test"}
     for around in ("random", "true"):

@@ -29,6 +29,7 @@ from glimpsenet.inference.early_exit import NEVER, ExitRule, Predictor, Score
 from glimpsenet.inference.exit_curve import ExitCurve, exit_curve, full_passes
 from glimpsenet.inference.fast import accelerate
 from glimpsenet.inspection.figures import PALETTE
+from glimpsenet.provenance import portable
 from glimpsenet.runs import Run
 
 ALL, CALIBRATED = "all glimpses", "calibrated"
@@ -148,7 +149,7 @@ def bench_early_exit(
                 judged[name]["times"].append({"batch": batch, **timing.to_dict(), "ratio": ratio})
             tell(f"{run.folder}: times at batch {batch}")
         calibration = {"accuracy": float(curve.accuracy[-1]), "threshold": rule.threshold}
-        entry = {"run": str(run.folder), "seed": run.config.seed, "calibration": calibration}
+        entry = {"run": portable(str(run.folder)), "seed": run.config.seed, "calibration": calibration}
         measured.append({**entry, "candidates": list(judged.values())})
     test = held_out(runs[0])
     return {
