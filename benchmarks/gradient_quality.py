@@ -1,29 +1,28 @@
-"""Is the gradient of windows any good, and does a better sampling make it so?
+"""Is the gradient of windows any good where a model reads them, and does a better sampling make it so?
 
-    trained, frozen               the report's figures 4 and 5: one pretrained backbone, all of it trained or only its
-                                  last stage
-    bilinear, mipmap, linearized  one model seen through three glimpse generators, same weights; linearized computes
-                                  bilinear's glimpses to the last bit, so that nothing but the gradient differs
+    bilinear, mipmap, linearized  one model through three glimpse generators, same weights and windows; linearized
+                                  computes bilinear's glimpses to the last bit, so that nothing but the gradient differs
 
-Digit scenes, the paper's localization, half of the windows in training drawn at random: without that the model learns
-to ignore what windows show, and there is no gradient to measure. Sweeps around random windows, and around true ones: of
-those every sweep passes over the digit. What the numbers mean: ``glimpsenet/inspection/quality.py``.
+A model that ignores its windows has no gradient to measure, so each run must gain ``LEAST_GAIN`` of accuracy from true
+windows. Sweeps start from random windows, and from true ones, which show the digit. Every model has held-out scenes of
+its own, so the models' sweeps are independent and pool. What the numbers mean: ``glimpsenet/inspection/quality.py``.
 
-Command: ``python benchmarks/gradient_quality.py [--steps 800] [--images 200]``; trains three models of a few minutes
-each into runs/gradient-quality, or goes on with those that are there.
+Command: ``python benchmarks/gradient_quality.py RUN... [--scenes 300] [--points 100]`` with runs of ``glimpsenet bench
+localization`` (method ``best``, one a seed); leaves ``benchmarks/results/gradient-quality.json`` and the figure of
+``docs/inspection.md``
 """
 
 import argparse
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 
-from glimpsenet.config import Config
 from glimpsenet.data.loading import InOrder, create_loader, open_data
-from glimpsenet.evaluation.accuracy import evaluate_all
+from glimpsenet.data.sample import Sample, Split
+from glimpsenet.errors import UserError
+from glimpsenet.evaluation.accuracy import Glimpses, evaluate
 from glimpsenet.files import write_json
 from glimpsenet.inspection.figures import save_figure
 from glimpsenet.inspection.quality import (
@@ -31,114 +30,144 @@ from glimpsenet.inspection.quality import (
     compare_qualities,
     format_table,
     gradient_quality,
+    pool,
     with_generator,
 )
 from glimpsenet.models.glimpse import BilinearGlimpses, GlimpseGenerator, LinearizedGlimpses, MipmapGlimpses
 from glimpsenet.models.policies import OracleGlimpses, Policy, RandomGlimpses
-from glimpsenet.provenance import provenance
-from glimpsenet.recipes import digits
-from glimpsenet.reproduction.rows import Setting, pretraining_config
+from glimpsenet.provenance import portable, provenance
 from glimpsenet.runs import Run, load_run
 from glimpsenet.tables import print_table
-from glimpsenet.training.fit import fit
 
-RESULTS = Path(__file__).parent / "results"
-RUNS = Path("runs/gradient-quality")
+RESULT = Path("benchmarks/results/gradient-quality.json")
+FIGURE = Path("docs/images/inspection/quality.png")
 GENERATORS: dict[str, type[GlimpseGenerator]] = {
     "bilinear": BilinearGlimpses,
     "mipmap": MipmapGlimpses,
     "linearized": LinearizedGlimpses,
 }
+AROUND = ("random", "true")
+LEAST_GAIN = 0.15
+"""Accuracy that true windows must add to the first glimpse's: less, and a model hardly reads them."""
 
 
-def train(steps: int) -> dict[str, Run]:
-    """The three models, by name."""
-    base = digits()
-    training = replace(
-        base.training, max_steps=steps, objective="pathwise", random_until=0.0, diversity=0.5, diversity_until=1.0
-    )
-    model = replace(base.model, localization="linear", even_attention=False, backbone_weights=_pretrain())
-    configs = {
-        "trained": replace(base, model=model, training=training),
-        "frozen": replace(base, model=replace(model, freeze_backbone=True), training=training),
-        "trained on bilinear": replace(base, model=replace(model, sampling="bilinear"), training=training),
+def open_reader(folder: Path) -> tuple[Run, dict[str, float]]:
+    """A run that reads its windows, and its held-out accuracy after the last glimpse by policy.
+
+    Raises:
+        UserError: if it does not, with both accuracies.
+    """
+    run = load_run(folder)
+    _, images = open_data(run.config, run.classes, run.channels).held_out()
+    policies: tuple[Glimpses, ...] = ("none", "random", "learned", "oracle")
+    accuracy = {
+        policy: evaluate(
+            run.model,
+            create_loader(images, InOrder(len(images)), 64),
+            glimpses=policy,
+            scale_range=run.config.model.scale_range,
+            image_size=run.config.model.image_size,
+            classes=run.classes,
+        )["accuracy"][-1]
+        for policy in policies
     }
-    return {name: _run(config, RUNS / name.replace(" ", "-")) for name, config in configs.items()}
+    if accuracy["oracle"] - accuracy["none"] < LEAST_GAIN:
+        raise UserError(
+            f"{folder} hardly reads its windows: {accuracy['oracle']:.3f} with true ones, {accuracy['none']:.3f} "
+            f"without any; its gradient can be judged only where they add {LEAST_GAIN:.2f}"
+        )
+    return run, accuracy
 
 
-def _run(config: Config, folder: Path) -> Run:
-    fit(config, folder, resume=True, device="cpu")
-    return load_run(folder)
+def held_out_scenes(run: Run, first: int, count: int) -> tuple[Split, list[Sample]]:
+    """``count`` held-out images from ``first`` on.
+
+    Raises:
+        UserError: if there are not as many.
+    """
+    split, images = open_data(run.config, run.classes, run.channels).held_out()
+    if first + count > len(images):
+        raise UserError(f"{run.folder} has {len(images)} {split} images; {first + count} are needed: take fewer scenes")
+    return split, [images[0, index] for index in range(first, first + count)]
 
 
-def _pretrain() -> Path:
-    """Weights of the backbone from single digits, as the pretrained rows of ``glimpsenet reproduce`` have it."""
-    weights = RUNS / "backbone.safetensors"
-    if not weights.exists():
-        net = _run(pretraining_config(Setting()), RUNS / "pretraining").model.backbone.net
-        safetensors.torch.save_file({key: value.contiguous() for key, value in net.state_dict().items()}, weights)
-    return weights
-
-
-def measure(models: dict[str, Run], images: int, points: int) -> dict[str, dict[str, GradientQuality]]:
-    """Around which windows -> model and generator -> quality."""
-    results: dict[str, dict[str, GradientQuality]] = {"random": {}, "true": {}}
-    for name, run in models.items():
-        scale_range, own = run.config.model.scale_range, run.config.model.sampling
-        scenes = open_data(run.config).val
-        samples = [scenes[0, index] for index in range(images)]
-        pairs = [(sample.image, sample.label) for sample in samples if sample.image is not None]
-        for generator in (own,) if name == "frozen" else GENERATORS:
-            model = with_generator(run.model, GENERATORS[generator](run.model.generator.glimpse_size))
-            policies: dict[str, Policy | list[Policy]] = {
-                "random": RandomGlimpses(scale_range, seed=0),
-                "true": [OracleGlimpses(scale_range, sample.box[None]) for sample in samples],
-            }
-            for around, policy in policies.items():
-                label = name if generator == own else f"{name}, seen {generator}"
-                results[around][label] = gradient_quality(
-                    model, pairs, points=points, scale_range=scale_range, policy=policy
-                )
-                print(f"measured {label} around {around} windows", flush=True)
+def measure(run: Run, samples: Sequence[Sample], points: int, seed: int) -> dict[str, dict[str, GradientQuality]]:
+    """Around which windows -> generator -> quality."""
+    scale_range = run.config.model.scale_range
+    pairs = [(sample.image, sample.label) for sample in samples if sample.image is not None]
+    results: dict[str, dict[str, GradientQuality]] = {around: {} for around in AROUND}
+    for name, generator in GENERATORS.items():
+        model = with_generator(run.model, generator(run.model.generator.glimpse_size))
+        policies: dict[str, Policy | list[Policy]] = {
+            "random": RandomGlimpses(scale_range, seed),
+            "true": [OracleGlimpses(scale_range, sample.box[None]) for sample in samples],
+        }
+        for around in AROUND:
+            settings: dict[str, Any] = {"points": points, "scale_range": scale_range, "policy": policies[around]}
+            results[around][name] = gradient_quality(model, pairs, **settings)
+            print(f"measured {run.folder} through {name} around {around} windows", flush=True)
     return results
 
 
-def accuracies(run: Run) -> dict[str, Any]:
-    """After the last glimpse, by who looks."""
-    splits = open_data(run.config, run.classes, run.channels)
-    result = evaluate_all(
-        run.model,
-        create_loader(splits.val, InOrder(len(splits.val)), 64),
-        has_boxes=True,
-        scale_range=run.config.model.scale_range,
-        image_size=run.config.model.image_size,
-        classes=run.classes,
-    )
-    return {policy: values["accuracy"][-1] for policy, values in result["policies"].items()}
-
-
-def main() -> None:
-    """Train, measure, print tables, write results/gradient-quality.json and pictures beside the runs."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=800)
-    parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--points", type=int, default=100)
-    arguments = parser.parse_args()
-    models = train(arguments.steps)
-    results = measure(models, arguments.images, arguments.points)
-    for around, named in results.items():
-        head, *rows = format_table(named)
-        print_table(f"around {around} windows, 95% intervals over images", head, rows)
-        save_figure(compare_qualities(named), RUNS / f"quality-{around}.png")
-    written = {
-        **provenance(torch.device("cpu"), [digits().seed]),
-        **vars(arguments),
-        "accuracy": {name: accuracies(run) for name, run in models.items()},
+def write(
+    file: Path, models: Sequence[Mapping[str, Any]], qualities: Sequence[dict[str, dict[str, GradientQuality]]]
+) -> dict[str, GradientQuality]:
+    """Write what was measured, model by model and pooled; returns the pooled estimates by a name to show."""
+    pooled = {
+        around: {name: pool([quality[around][name] for quality in qualities]) for name in GENERATORS}
+        for around in AROUND
+    }
+    values = {
+        **provenance(torch.device("cpu"), [model["seed"] for model in models]),
+        "models": models,
         "quality": {
-            around: {name: quality.to_dict() for name, quality in named.items()} for around, named in results.items()
+            around: {
+                name: {
+                    "pooled": quality.to_dict(),
+                    "models": [one[around][name].to_dict() for one in qualities],
+                }
+                for name, quality in named.items()
+            }
+            for around, named in pooled.items()
         },
     }
-    write_json(RESULTS / "gradient-quality.json", written)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, values)
+    return {
+        f"{name}, around {around} windows": quality
+        for around, named in pooled.items()
+        for name, quality in named.items()
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print a table, write the numbers and the figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    parser.add_argument("--scenes", type=int, default=300, help="of each model")
+    parser.add_argument("--points", type=int, default=100, help="of each sweep")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--figure", type=Path, default=FIGURE)
+    chosen = parser.parse_args(arguments)
+    models, qualities = [], []
+    for place, (run, accuracy) in enumerate([open_reader(folder) for folder in chosen.runs]):
+        split, samples = held_out_scenes(run, place * chosen.scenes, chosen.scenes)
+        qualities.append(measure(run, samples, chosen.points, seed=place))
+        models.append(
+            {
+                "run": portable(str(run.folder)),
+                "seed": run.config.seed,
+                "sampling": run.config.model.sampling,
+                "accuracy": accuracy,
+                "split": split,
+                "scenes": [place * chosen.scenes, (place + 1) * chosen.scenes],
+            }
+        )
+    named = write(chosen.out, models, qualities)
+    head, *rows = format_table(named)
+    print_table("gradient quality, models pooled, 95% intervals", head, rows)
+    save_figure(compare_qualities(named), chosen.figure)
+    print(f"wrote {chosen.out} and {chosen.figure}")
 
 
 if __name__ == "__main__":

@@ -6,11 +6,13 @@ from typing import Any
 from glimpsenet.bench.localization import BEST, LIKE_FOR_LIKE, REFERENCE
 from page_readme import DIGITS, FAR, FIFTH, headline, like_for_like
 from page_results import SAID, Results
+from page_tables import between, interval, pays_from
 
 Number = Callable[[Results], str]
 EXIT, RESNET, RESNET_HALF = "speed-early-exit.json", "speed-resnet18.json", "speed-resnet18-bfloat16.json"
 CONVOLUTIONS, PIPELINE = "speed-convolutions.json", "speed-pipeline.json"
 FAULTS, SOAK, SIGNS = "faults.json", "soak.json", "whole-image-traffic-signs.json"
+QUALITY, SPECTRUM, PHOTOS = (f"{name}.json" for name in ("gradient-quality", "gradient-spectrum", "photo-gradients"))
 ROBUST, ROBUST_SIGNS = "robustness-digits-seed-0.json", "robustness-traffic-signs-seed-0.json"
 
 
@@ -60,28 +62,52 @@ def all_convolutions(results: Results) -> str:
     return f"{spent / _row(results.entry(RESNET, 'training'), mode='reference')['ms']:.0%}"
 
 
-def exits(name: str, value: str, form: str) -> Number:
-    """Of a candidate of early exit."""
-    return lambda results: form.format(_row(results.entry(EXIT, "candidates"), candidate=name)[value])
+def exit_candidate(results: Results, name: str) -> dict[str, Any]:
+    """Of early exit: means over seeds."""
+    results.read(EXIT, *SAID)
+    return _row(results.entry(EXIT, "candidates"), candidate=name)
 
 
 def exit_fall(results: Results) -> str:
-    """Points of accuracy that the calibrated threshold loses."""
-    rows = results.entry(EXIT, "candidates")
-    every, calibrated = (_row(rows, candidate=name)["accuracy"] for name in ("all looks", "calibrated"))
-    return f"{100 * (every - calibrated):.2f}"
+    """Points of accuracy that the calibrated thresholds lose: the mean, and the worst seed's."""
+    calibrated = exit_candidate(results, "calibrated")
+    return f"{100 * calibrated['fall']:.2f} points (worst seed {100 * max(calibrated['falls']):.2f})"
 
 
 def exit_times(results: Results) -> str:
     """Range over batch sizes of the time that it takes, of all glimpses'."""
-    ratios = [time["ratio"] for time in _row(results.entry(EXIT, "candidates"), candidate="calibrated")["times"]]
+    ratios = [time["ratio"] for time in exit_candidate(results, "calibrated")["times"]]
     return f"{min(ratios):.2f} to {max(ratios):.2f}"
 
 
-def exit_operations(results: Results) -> str:
-    """FLOPs of the largest plain backbone, of the calibrated threshold's."""
-    rows = results.entry(EXIT, "candidates")
-    return f"{rows[-1]['operations'] / _row(rows, candidate='calibrated')['operations']:.1f}"
+def break_even(place: int) -> Number:
+    """From which image size on glimpses take less time, at the first or another of the batch sizes."""
+    return lambda results: pays_from(results.entry("speed-scaling.json", "break_even", place))
+
+
+def quality(around: str, parameter: str, measure: str, generator: str = "mipmap") -> Number:
+    """Of the gradient, models pooled, with its interval."""
+
+    def text(results: Results) -> str:
+        results.read(QUALITY, "models")
+        return interval(results.entry(QUALITY, "quality", around, generator, "pooled", parameter, measure))
+
+    return text
+
+
+def straightest(results: Results) -> str:
+    """The greatest R^2 of all sweeps over photos."""
+    return f"{max(row['r_squared'] for row in results.entry(PHOTOS, 'sweeps')):.2f}"
+
+
+def basins(results: Results) -> str:
+    """Widths of the basins on photos, in pixels."""
+    return between([row["basin_px"] for row in results.entry(PHOTOS, "sweeps") if "basin_px" in row], "{:.0f}")
+
+
+def fine_shares(results: Results) -> str:
+    """Of the variance of dL/dtx, over the scales."""
+    return between([row["mean"] for row in results.entry(SPECTRUM, "share")], "{:.0%}")
 
 
 def waiting(workers: int) -> Number:
@@ -148,8 +174,18 @@ NUMBERS: dict[str, Number] = {
     "convolutions-backward": convolutions("input gradient", "weight gradient"),
     "exit-fall": exit_fall,
     "exit-times": exit_times,
-    "exit-plain": exits("plain glimpse_cnn, 48 px", "accuracy", "{:.3f}"),
-    "exit-plain-flops": exit_operations,
+    "break-even-first": break_even(0),
+    "break-even-last": break_even(-1),
+    "sign-s-true": quality("true", "s", "wanted_sign"),
+    "sign-tx-true": quality("true", "tx", "wanted_sign"),
+    "sign-ty-true": quality("true", "ty", "wanted_sign"),
+    "sign-tx-true-linearized": quality("true", "tx", "wanted_sign", "linearized"),
+    "sign-s-random": quality("random", "s", "wanted_sign"),
+    "sign-tx-random": quality("random", "tx", "wanted_sign"),
+    "sign-ty-random": quality("random", "ty", "wanted_sign"),
+    "fine-shares": fine_shares,
+    "photo-r-squared": straightest,
+    "photo-basins": basins,
     "waiting-with": waiting(1),
     "waiting-without": waiting(0),
     "augmenting": augmenting,

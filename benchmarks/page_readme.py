@@ -36,32 +36,48 @@ def traffic_signs(results: Results) -> Cells:
     return f"{result} for {results.entry(file, 'share_of_operations'):.0%} of the FLOPs", seeds, split
 
 
-def speed(results: Results) -> Cells:
-    """Both accelerated: ratio of the median times, and the quartiles that are farthest apart."""
-    file = "speed-resnet18.json"
-    rows = {(row["what"], row["batch"]): row for row in results.entry(file, "inference") if row["mode"] == "fast"}
-    batches = sorted({batch for _, batch in rows})
-    ratios, ranges = [], []
-    for batch in batches:
-        looks, plain = rows["glimpses", batch], rows["plain", batch]
-        ratios.append(f"{looks['ms'] / plain['ms']:.2f}")
-        (low, high), (plain_low, plain_high) = looks["ms_quartiles"], plain["ms_quartiles"]
-        ranges.append(f"{low / plain_high:.2f}-{high / plain_low:.2f}")
-    machine, precision = results.entry(file, "machine"), results.entry(file, "precision")
-    told = f"batch {' / '.join(map(str, batches))}; {precision}, {machine['cpu']}, {machine['threads']} threads"
-    return f"**{' / '.join(ratios)}**", f"quartiles {' / '.join(ranges)}", told
+def speed(mode: str) -> Row:
+    """Time of the glimpses beside the plain backbone's, both in one mode."""
+
+    def cells(results: Results) -> Cells:
+        file = "speed-resnet18.json"
+        rows = [row for row in results.entry(file, "ratios") if row["mode"] == mode]
+        told = "quartiles " + " / ".join("{:.2f}-{:.2f}".format(*row["ratio_quartiles"]) for row in rows)
+        batches = " / ".join(str(row["batch"]) for row in rows)
+        ratios = " / ".join(f"{row['ratio']:.2f}" for row in rows)
+        return f"**{ratios}**", told, _timed(results, file, batches)
+
+    return cells
+
+
+def larger_images(results: Results) -> Cells:
+    """The same on the largest images of ``bench scaling``."""
+    file = "speed-scaling.json"
+    results.read(file, "break_even")
+    sized = [row for row in results.entry(file, "rows") if row["varied"] == "image size"]
+    rows = [row for row in sized if row["value"] == max(one["value"] for one in sized)]
+    told = "quartiles " + " / ".join("{:.2f}-{:.2f}".format(*row["ratio_quartiles"]) for row in rows)
+    batches = " / ".join(str(row["batch"]) for row in rows)
+    ratios = " / ".join(f"{row['ratio']:.2f}" for row in rows)
+    return f"**{ratios}** at {rows[0]['value']} px", told, _timed(results, file, batches)
+
+
+def _timed(results: Results, file: str, batches: str) -> str:
+    machine, repetitions = results.entry(file, "machine"), results.entry(file, "repetitions")
+    where = f"{machine['cpu']}, {machine['instruction_set']}, {machine['threads']} threads"
+    return f"batch {batches}; float32, {where}, {repetitions} repetitions"
 
 
 def early_exit(results: Results) -> Cells:
-    """What the calibrated threshold loses and saves."""
+    """What the calibrated threshold loses and saves, means over seeds."""
     file = "speed-early-exit.json"
-    every, calibrated = results.entry(file, "candidates", 0), results.entry(file, "candidates", 1)
-    fall = 100 * (every["accuracy"] - calibrated["accuracy"])
+    result = results.read(file, *SAID)
+    calibrated = results.entry(file, "candidates", 1)
     shares = " / ".join(f"{time['ratio']:.2f}" for time in calibrated["times"])
     batches = " / ".join(str(time["batch"]) for time in calibrated["times"])
-    seeds = len(results.entry(file, "seeds"))
-    result = f"{fall:.2f} points less for **{shares}** of the time"
-    return result, "", f"batch {batches}; {results.entry(file, 'images')} new scenes, {seeds} seeds"
+    falls = " ".join(f"{100 * fall:.2f}" for fall in calibrated["falls"])
+    told = f"{result['split']}, {result['images']} scenes, {len(result['seeds'])} seeds; batch {batches}"
+    return f"{100 * calibrated['fall']:.2f} points less for **{shares}** of the time", f"{falls} points", told
 
 
 def faults(results: Results) -> Cells:
@@ -100,10 +116,12 @@ ROWS: tuple[tuple[str, Row, str], ...] = (
     ),
     (
         "ResNet-18 at 224 px: time of four glimpses beside the plain backbone's, both accelerated",
-        speed,
+        speed("fast"),
         "`glimpsenet bench speed resnet18`",
     ),
-    ("early exit, digit scenes", early_exit, "`glimpsenet bench early-exit RUN`"),
+    ("... both eager", speed("eager"), ""),
+    ("... both accelerated, larger images", larger_images, "`glimpsenet bench scaling resnet18`"),
+    ("early exit, digit scenes", early_exit, "`glimpsenet bench early-exit RUN...`"),
     ("killed at random moments, resumed", faults, "`python benchmarks/faults.py`"),
 )
 

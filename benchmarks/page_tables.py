@@ -22,7 +22,7 @@ def circumstances(result: Result) -> list[str]:
     machine = result["machine"]
     parts = [f"`{result['command']}`"] if result.get("command") else []
     parts += [f"split {result['split']}"] if "split" in result else []
-    parts += [f"seeds {' '.join(map(str, result['seeds']))}"] if "seeds" in result else []
+    parts += [f"seeds {' '.join(map(str, result['seeds']))}"] if result.get("seeds") else []
     processor = [machine["cpu"], *([machine["instruction_set"]] if "instruction_set" in machine else [])]
     counts = [f"{machine['cores']} cores", f"{machine['threads']} threads"]
     parts.append(f"{machine['device']} ({', '.join(processor + counts)})")
@@ -37,25 +37,35 @@ def milliseconds(row: Result) -> str:
     return f"{row['ms']:.1f} ({low:.1f}-{high:.1f})"
 
 
+def ratio(row: Result) -> str:
+    """Of the medians, and the quartiles over repetitions."""
+    low, high = row["ratio_quartiles"]
+    return f"{row['ratio']:.2f} ({low:.2f}-{high:.2f})"
+
+
+def speed_ratios(result: Result) -> list[str]:
+    """A row a mode, a column a batch size: time of all glimpses beside the plain backbone's."""
+    modes, batches = ([*dict.fromkeys(row[name] for row in result["ratios"])] for name in ("mode", "batch"))
+    found = {(row["mode"], row["batch"]): ratio(row) for row in result["ratios"]}
+    rows = [[f"both {mode}", *(found[mode, batch] for batch in batches)] for mode in modes]
+    told = f"{result['precision']}; medians of {result['repetitions']} repetitions, in brackets the quartiles."
+    columns = ["time of the glimpses / of the plain backbone", *(f"batch {batch}" for batch in batches)]
+    return [*table(columns, rows), "", told, *circumstances(result)]
+
+
 def inference(result: Result) -> list[str]:
-    """A row a candidate and batch size, with the ratio to the plain backbone in eager and in its own mode."""
-    rows = []
-    plain = {(row["mode"], row["batch"]): row["ms"] for row in result["inference"] if row["what"] == "plain"}
-    for row in result["inference"]:
-        own = row["ms"] / plain[row["mode"], row["batch"]]
-        rows.append(
-            [
-                f"{row['what']}, {row['mode']}",
-                str(row["batch"]),
-                milliseconds(row),
-                f"{row['ratio']:.2f}",
-                f"{own:.2f}",
-                f"{row['share_of_roofline']:.0%}",
-                f"{row['peak_mb']:.0f}",
-            ]
-        )
-    columns = ["", "batch", "ms", "x plain, eager", "x plain, same mode", "of possible", "peak MB"]
-    return [*table(columns, rows), *circumstances(result)]
+    """A row a candidate and batch size."""
+    rows = [
+        [
+            f"{row['what']}, {row['mode']}",
+            str(row["batch"]),
+            milliseconds(row),
+            f"{row['share_of_roofline']:.0%}",
+            f"{row['peak_mb']:.0f}",
+        ]
+        for row in result["inference"]
+    ]
+    return [*table(["", "batch", "ms", "of possible", "peak MB"], rows), *circumstances(result)]
 
 
 def training(result: Result) -> list[str]:
@@ -112,37 +122,51 @@ def learning(result: Result) -> list[str]:
 
 
 def scaling(result: Result) -> list[str]:
-    """A row a case."""
+    """A row a case, the plain backbone beside it; then from where on glimpses pay."""
     rows = [
         [
             f"{row['varied']} {row['value']}",
             str(row["batch"]),
+            ratio(row),
             milliseconds(row),
-            f"{row['operations'] / 1e9:.1f}",
-            f"{row['peak_mb']:.1f}",
+            milliseconds(row["plain"]),
+            *(f"{cost['operations'] / 1e9:.1f}" for cost in (row, row["plain"])),
+            *(f"{cost['peak_mb']:.0f}" for cost in (row, row["plain"])),
             f"{row['image_mb']:.1f}",
         ]
         for row in result["rows"]
     ]
-    columns = ["", "batch", "ms", "billion operations", "peak MB", "images MB"]
-    return [*table(columns, rows), *circumstances(result)]
+    columns = ["", "batch", "x plain", "ms", "plain ms", "GFLOPs", "plain GFLOPs", "peak MB", "plain peak MB"]
+    pays = "; ".join(f"batch {row['batch']}: {pays_from(row)}" for row in result["break_even"])
+    told = f"Both {result['mode']}, {result['repetitions']} repetitions."
+    told += f" Glimpses take less time (upper quartile below 1) at {pays}."
+    return [*table([*columns, "images MB"], rows), "", told, *circumstances(result)]
+
+
+def pays_from(row: Result) -> str:
+    """Of one batch size, the images on which glimpses take less time."""
+    return "at none of these sizes" if row["image_size"] is None else f"from {row['image_size']} px on"
 
 
 def early_exit(result: Result) -> list[str]:
-    """A row a rule, then the plain backbones."""
+    """A row a rule, then the plain backbones: means over seeds."""
     batches = [time["batch"] for time in result["candidates"][0]["times"]]
     rows = [
         [
             row["candidate"],
-            f"{row['accuracy']:.4f}",
-            f"{row['mean_looks']:.2f}",
+            spread(row["accuracies"], "{:.4f}"),
+            each([100 * fall for fall in row["falls"]], "{:.2f}"),
+            f"{row['mean_glimpses']:.2f}",
             f"{row['operations'] / 1e6:.1f}",
-            *(f"{time['ms']:.2f} ({time['ratio']:.2f})" for time in row["times"]),
+            *(f"{time['ms']:.2f} ({each(time['ratios'], '{:.2f}')})" for time in row["times"]),
         ]
         for row in result["candidates"]
     ]
-    columns = ["", "accuracy", "looks", "million operations", *(f"ms at batch {b} (x all looks)" for b in batches)]
-    return [*table(columns, rows), "", f"{result['images']} test images.", *circumstances(result)]
+    columns = ["", "accuracy", "points below all glimpses, each seed", "glimpses", "MFLOPs"]
+    columns += [f"ms at batch {batch} (x all glimpses, each seed)" for batch in batches]
+    told = f"{result['images']} images of {result['split']}, thresholds from val; times of {result['timed_images']}"
+    told += f" of them, medians of {result['repetitions']} blocks; means over seeds."
+    return [*table(columns, rows), "", told, *circumstances(result)]
 
 
 def pipeline(result: Result) -> list[str]:
@@ -216,15 +240,15 @@ def optional(value: float | None, text: str) -> str:
     return "-" if value is None else text.format(value)
 
 
-def each(values: Sequence[float]) -> str:
+def each(values: Sequence[float], form: str = "{:.3f}") -> str:
     """Every seed's own."""
-    return " ".join(f"{value:.3f}" for value in values)
+    return " ".join(form.format(value) for value in values)
 
 
-def spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float], form: str = "{:.3f}") -> str:
     """Mean and standard deviation over seeds; the mean alone of one."""
-    deviation = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"**{statistics.fmean(values):.3f}**{deviation}"
+    deviation = f" ± {form.format(statistics.stdev(values))}" if len(values) > 1 else ""
+    return f"**{form.format(statistics.fmean(values))}**{deviation}"
 
 
 def reproduction(result: Result) -> list[str]:
@@ -276,25 +300,108 @@ def conditions(model: Result) -> dict[str, str]:
     return values
 
 
+def interval(estimate: Result, form: str = "{:.2f}") -> str:
+    """A value with its 95% interval."""
+    value, low, high = (form.format(estimate[name]) for name in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
+
+
+def gradient_quality(result: Result) -> list[str]:
+    """A row a generator, starting windows and parameter: models pooled, then each."""
+    measures = {"wanted_sign": "wanted sign", "cosine": "cosine", "signal_to_noise": "signal to noise"}
+    rows = []
+    for around, named in result["quality"].items():
+        for generator, quality in named.items():
+            for parameter in ("s", "tx", "ty"):
+                cells = [f"{around} windows", generator, parameter]
+                for name in measures:
+                    own = each([model[parameter][name]["value"] for model in quality["models"]], "{:.2f}")
+                    cells += [interval(quality["pooled"][parameter][name]), own]
+                rows.append(cells)
+    columns = ["around", "sampling", "", *(cell for name in measures.values() for cell in (name, "each model"))]
+    models = "; ".join(
+        "seed {seed}: {oracle:.3f} with true windows, {none:.3f} without".format(**model, **model["accuracy"])
+        for model in result["models"]
+    )
+    scenes = sum(last - first for first, last in (model["scenes"] for model in result["models"]))
+    told = f"{scenes} scenes of {result['models'][0]['split']}, as many for each model. Accuracy of {models}."
+    return [*table(columns, rows, words=3), "", told, *circumstances(result)]
+
+
+def gradient_spectrum(result: Result) -> list[str]:
+    """A row a scale."""
+    rows = [
+        [
+            f"{row['scale']:g}",
+            interval({**row, "value": row["mean"]}),
+            each(row["models"], "{:.2f}"),
+        ]
+        for row in result["share"]
+    ]
+    columns = ["s", f"share below {result['wavelength']:g} px", "each model"]
+    told = f"{result['scenes']} scenes a model, {result['points']} points, {result['points_per_pixel']} a pixel."
+    return [*table(columns, rows), "", told, *circumstances(result)]
+
+
+def photo_gradients(result: Result) -> list[str]:
+    """A row a photo and parameter: ranges over the scales."""
+    rows = []
+    for photo, parameter in dict.fromkeys((row["photo"], row["parameter"]) for row in result["sweeps"]):
+        sweeps = [row for row in result["sweeps"] if (row["photo"], row["parameter"]) == (photo, parameter)]
+        widths = [row["basin_px"] for row in sweeps if "basin_px" in row]
+        wanted = sum(row["wanted_sign"] for row in sweeps)
+        cells = [Path(photo).stem, parameter, between([row["r_squared"] for row in sweeps], "{:.3f}")]
+        rows.append([*cells, f"{wanted} of {len(sweeps)}", between(widths, "{:.0f}") if widths else "-"])
+    columns = ["photo", "", "R²", "sweeps with the wanted sign", "width of the basin (px)"]
+    return [*table(columns, rows, words=2), *circumstances(result)]
+
+
+def between(values: Sequence[float], form: str) -> str:
+    """The least and the greatest."""
+    return " to ".join(dict.fromkeys(form.format(value) for value in (min(values), max(values))))
+
+
+def inspected(kind: str) -> Callable[[Result], list[str]]:
+    """Runs whose localization statistics were compared: a row a setting, every seed's own."""
+
+    def write(result: Result) -> list[str]:
+        compared = result[kind]
+        names = [name for name in next(iter(compared.values()))[0] if name != "seed"]
+        rows = [
+            [setting, *(each([run[name] for run in runs], "{:.3g}") for name in names)]
+            for setting, runs in compared.items()
+        ]
+        columns = [kind.replace("_", " "), *(name.replace("_", " ") for name in names)]
+        return [*table(columns, rows), *circumstances(result)]
+
+    return write
+
+
 def of(file: str, write: Callable[[Result], list[str]], *required: str) -> Callable[[Results], list[str]]:
     """A table of one file, which must have the required keys."""
     return lambda results: write(results.read(file, *required))
 
 
 TABLES: dict[str, Callable[[Results], list[str]]] = {
+    "speed-ratios": of("speed-resnet18.json", speed_ratios, "ratios"),
     "inference": of("speed-resnet18.json", inference),
     "training": of("speed-resnet18.json", training),
     "training-bfloat": of("speed-resnet18-bfloat16.json", training),
     "convolutions": of("speed-convolutions.json", convolutions),
     "learning": of("speed-learning.json", learning),
-    "scaling": of("speed-scaling.json", scaling),
-    "early-exit": of("speed-early-exit.json", early_exit),
+    "scaling": of("speed-scaling.json", scaling, "break_even"),
+    "early-exit": of("speed-early-exit.json", early_exit, *SAID),
     "pipeline": of("speed-pipeline.json", pipeline),
     "localization-digits": of("localization-digits.json", localization, *SAID),
     "localization-digits-fifth": of("localization-digits-fifth.json", localization, *SAID),
     "localization-digits-far": of("localization-digits-far.json", localization, *SAID),
     "localization-digits-short": of("localization-digits-short.json", localization),
     "whole-image-traffic-signs": of("whole-image-traffic-signs.json", whole_image, *SAID),
+    "gradient-quality": of("gradient-quality.json", gradient_quality, "models"),
+    "gradient-spectrum": of("gradient-spectrum.json", gradient_spectrum),
+    "photo-gradients": of("photo-gradients.json", photo_gradients),
+    "gradient-factor": of("inspection.json", inspected("gradient_factor")),
+    "auxiliary-weight": of("inspection.json", inspected("auxiliary_weight")),
     "robustness-digits": of("robustness-digits-seed-0.json", robustness),
     "robustness-traffic-signs": of("robustness-traffic-signs-seed-0.json", robustness),
     "reproduction-accuracy": of(REPORT, reproduction, *SAID),

@@ -1,17 +1,20 @@
 """All figures of docs/speed.md, by one command, on a machine that does nothing else.
 
-    inference, training   glimpsenet bench speed      ResNet-18, 224 px, four glimpses of 96 px, beside ResNet-18 at 224
-    learning              200 training steps in two ways: MGNet's recipe in float32, and the fastest of bench speed
-    scaling               glimpsenet bench scaling
-    early-exit            glimpsenet bench early-exit on digit scenes, beside plain backbones; trains them if need be
-    pipeline              benchmarks/pipeline.py
+    train        the runs of early-exit: recipe digits, plain backbones, three seeds each (an hour; nothing is timed)
+    speed        glimpsenet bench speed: ResNet-18, four glimpses of 96 px beside ResNet-18 at 224 px, the same mode
+    scaling      glimpsenet bench scaling: the same on larger images
+    early-exit   glimpsenet bench early-exit on digit scenes, beside plain backbones
+    learning     200 training steps in two ways: MGNet's recipe in float32, and the fastest of bench speed
+    pipeline     benchmarks/pipeline.py
 
-Command: ``python benchmarks/speed.py [--only PART ...] [--smoke]``; leaves ``benchmarks/results/speed-*.json``, which
-``python benchmarks/page_figures.py`` puts into the page. --smoke takes minutes, for no figures to keep.
+Command: ``python benchmarks/speed.py [--only PART ...] [--runs RUN ...] [--plain RUN ...] [--smoke]``; leaves
+``benchmarks/results/speed-*.json``, which ``python benchmarks/page_figures.py`` puts into the page. ``--runs`` and
+``--plain`` (may be empty) take early exit's runs from elsewhere. ``--smoke`` takes minutes, for no figures to keep.
 """
 
 import argparse
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -25,11 +28,13 @@ from glimpsenet.devices import computes_in_bfloat16
 
 RESULTS = Path("benchmarks/results")
 RUNS = Path("runs/speed")
-PARTS = ("speed", "learning", "scaling", "early-exit", "pipeline")
+FIGURE = Path("docs/images/speed/early-exit.png")
+SEEDS = (0, 1, 2)
 PLAIN_SIZES = (20, 32, 48)
-"""Pixels of the whole image that plain backbones are trained on; at 48 they take more operations than four looks."""
+"""Pixels of the whole image that plain backbones are trained on; at 48 they take more FLOPs than four glimpses."""
 LEARNING_RATE = 0.01
 PLAIN = "--num-glimpses 1 --fusion none --spatial-clue none --localization linear --objective pathwise"
+SHORT = "--max-steps 4 --train-scenes 64 --val-scenes 8 --test-scenes 8 --batch-size 8 --validations 1"
 PLAIN_SCHEDULE = "--random-until 0 --diversity 0"
 
 
@@ -45,8 +50,13 @@ def glimpsenet(*command: object) -> None:
     run("-m", "glimpsenet", *command)
 
 
+def run_folders(name: str, smoke: bool) -> list[Path]:
+    """One a seed."""
+    return [(RUNS / "smoke" if smoke else RUNS) / name / f"seed-{seed}" for seed in SEEDS]
+
+
 def speed(out: Path, smoke: bool) -> None:
-    """Targets 1 and 2: training and inference of ResNet-18."""
+    """Training and inference of ResNet-18."""
     target: list[object] = ["resnet18", "--device", "cpu"]
     if smoke:
         target = ["glimpse_cnn", "--device", "cpu", "--image-size", 48, "--glimpse-size", 16, "--repetitions", 1]
@@ -57,8 +67,10 @@ def speed(out: Path, smoke: bool) -> None:
 
 
 def scaling(out: Path, smoke: bool) -> None:
-    """Cost against T, image size and batch."""
-    chosen: list[object] = ["glimpse_cnn", "--repetitions", 1] if smoke else ["resnet18"]
+    """Cost against T, image size and batch, beside the plain backbone."""
+    chosen: list[object] = ["resnet18"]
+    if smoke:
+        chosen = ["glimpse_cnn", "--repetitions", 1, "--image-sizes", 224, 256, "--batch-sizes", 1, 2]
     glimpsenet("bench", "scaling", *chosen, "--device", "cpu", "--out", out / "speed-scaling.json")
 
 
@@ -95,19 +107,29 @@ def learning(out: Path, smoke: bool) -> None:
     write_json(out / "speed-learning.json", {**provenance(cpu, [subject.config.seed]), **values})
 
 
-def early_exit(out: Path, smoke: bool) -> None:
-    """Target 2's second half: a trained digit model, 10,000 scenes."""
-    folder = RUNS / "smoke" if smoke else RUNS
-    short = "--max-steps 4 --train-scenes 64 --val-scenes 8 --batch-size 8 --validations 1" if smoke else ""
-    size = "--scenes 20 --blocks 2" if smoke else "--scenes 10000 --blocks 10"
-    settings = f"{short} --device cpu --resume".split()
-    glimpsenet("train", "digits", *settings, "--out", folder / "digits")
-    plain = [folder / f"plain-{pixels}" for pixels in PLAIN_SIZES]
-    for run_folder, pixels in zip(plain, PLAIN_SIZES, strict=True):
-        sizes = [*PLAIN.split(), *PLAIN_SCHEDULE.split(), "--glimpse-size", pixels]
-        glimpsenet("train", "digits", *sizes, *settings, "--out", run_folder)
-    measured = [folder / "digits", "--plain", *plain, *size.split(), "--device", "cpu"]
-    glimpsenet("bench", "early-exit", *measured, "--out", out / "speed-early-exit.json")
+def train(runs: Sequence[Path] | None, plain: Sequence[Path] | None, smoke: bool) -> None:
+    """What early exit is measured on, but for what comes from elsewhere; goes on where it stopped."""
+    settings = [*(SHORT.split() if smoke else []), "--device", "cpu", "--resume"]
+    series: dict[str, list[object]] = {} if runs else {"digits": []}
+    if plain is None:
+        for pixels in PLAIN_SIZES:
+            series[f"plain-{pixels}"] = [*PLAIN.split(), *PLAIN_SCHEDULE.split(), "--glimpse-size", pixels]
+    for name, own in series.items():
+        for seed, folder in zip(SEEDS, run_folders(name, smoke), strict=True):
+            glimpsenet("train", "digits", *own, *settings, "--seed", seed, "--out", folder)
+
+
+def early_exit(out: Path, runs: Sequence[Path] | None, plain: Sequence[Path] | None, smoke: bool) -> None:
+    """Runs of the recipe digits, 10,000 scenes."""
+    runs = runs or run_folders("digits", smoke)
+    if plain is None:
+        plain = [folder for pixels in PLAIN_SIZES for folder in run_folders(f"plain-{pixels}", smoke)]
+    beside = ["--plain", *plain] if plain else []
+    size = "--scenes 20 --timed 20 --blocks 2" if smoke else "--scenes 10000 --timed 1000 --blocks 10"
+    result = out / "speed-early-exit.json"
+    glimpsenet("bench", "early-exit", *runs, *beside, *size.split(), "--device", "cpu", "--out", result)
+    if out == RESULTS:
+        shutil.move(result.with_suffix(".png"), FIGURE)
 
 
 def pipeline(out: Path, smoke: bool) -> None:
@@ -118,15 +140,25 @@ def pipeline(out: Path, smoke: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the parts asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parts = ("train", "speed", "scaling", "early-exit", "learning", "pipeline")
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--runs", type=Path, nargs="+", help="of the recipe digits, which differ in their seed only")
+    parser.add_argument("--plain", type=Path, nargs="*", help="plain backbones: of each size one for every run")
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--out", type=Path, default=None, help="folder of the results")
     chosen = parser.parse_args(arguments)
     out = chosen.out or (RUNS / "smoke" / "results" if chosen.smoke else RESULTS)
     out.mkdir(parents=True, exist_ok=True)
-    parts = {"speed": speed, "learning": learning, "scaling": scaling, "early-exit": early_exit, "pipeline": pipeline}
+    work = {
+        "train": lambda: train(chosen.runs, chosen.plain, chosen.smoke),
+        "speed": lambda: speed(out, chosen.smoke),
+        "scaling": lambda: scaling(out, chosen.smoke),
+        "early-exit": lambda: early_exit(out, chosen.runs, chosen.plain, chosen.smoke),
+        "learning": lambda: learning(out, chosen.smoke),
+        "pipeline": lambda: pipeline(out, chosen.smoke),
+    }
     for part in chosen.only:
-        parts[part](out, chosen.smoke)
+        work[part]()
 
 
 if __name__ == "__main__":

@@ -102,8 +102,9 @@ def test_results_of_training_fill_every_table_and_number_made_of_them(measured):
     assert "| baseline-separate-norms (ours) |  |  | 80.00 ± 14.14 | +55.00 | 90.0 70.0 |" in accuracy
     for name in ("settings", "windows", "gain"):
         assert len(page_figures.ALL_TABLES[f"reproduction-{name}"](results)) > 3
+    timed = ("exit", "break-even", "sign", "fine", "photo")  # of results that have tests of their own
     for name, number in NUMBERS.items():
-        assert filled(number, results, committed), name
+        assert name.startswith(timed) or filled(number, results, committed), name
 
 
 def filled(number, *places: Results) -> str:
@@ -129,29 +130,70 @@ def test_readmes_table_says_split_seeds_and_spread(measured):
     row = next(line for line in lines if line.startswith("| digit scenes"))
     told = "**0.800** ± 0.141 | 0.900 0.700 | test, 2 seeds"
     assert row.startswith(f"| digit scenes: accuracy after four glimpses | {told} | ")
-    assert [line for line in lines if MISSING in line] == [lines[-3], lines[-2], lines[-1]]  # speed, early exit, faults
+    assert [line for line in lines if MISSING in line] == lines[-5:]  # speed, early exit, faults
     assert all(MISSING in line for line in page_figures.measured(Results(measured / "nowhere"))[2:])
 
 
 def test_speed_is_compared_in_the_same_mode(tmp_path):
-    def row(what: str, mode: str, ms: float) -> dict:
-        values = {"what": what, "mode": mode, "batch": 8, "ms": ms, "ms_quartiles": [ms - 1, ms + 1]}
-        return values | {"ratio": ms / 100, "share_of_roofline": 0.5, "peak_mb": 7.4}
-
-    machine = dict.fromkeys(["device", "cpu", "cores", "threads", "python", "torch", "torchvision", "timm"], "x")
-    rows = [row("plain", "eager", 100.0), row("plain", "fast", 80.0), row("glimpses", "fast", 40.0)]
-    values = {"command": "c", "machine": machine, "precision": "float32", "inference": rows}
+    machine = dict.fromkeys(["device", "cpu", "instruction_set", "cores", "threads", "python", "torch"], "x")
+    timed = {"what": "glimpses", "mode": "fast", "batch": 8, "ms": 40.0, "ms_quartiles": [39.0, 41.0]}
+    values = {"command": "c", "machine": machine, "precision": "float32", "repetitions": 7}
+    values["inference"] = [timed | {"share_of_roofline": 0.5, "peak_mb": 7.4}]
     write(tmp_path, "speed-resnet18.json", values)
-    page = "before\n<!-- figures: inference -->\nold\n<!-- end of figures -->\nafter"
+    page = "before\n<!-- figures: speed-ratios -->\nold\n<!-- end of figures -->\nafter"
+    assert "Not measured yet." in page_figures.fill(page, Results(tmp_path))  # as it was compared before
+    values["ratios"] = [
+        {"mode": mode, "batch": batch, "ratio": ratio, "ratio_quartiles": [ratio - 0.01, ratio + 0.02]}
+        for batch, ratio in ((1, 1.5), (8, 0.75))
+        for mode in ("eager", "fast")
+    ]
+    write(tmp_path, "speed-resnet18.json", values)
     new = page_figures.fill(page, Results(tmp_path))
-    assert "| glimpses, fast | 8 | 40.0 (39.0-41.0) | 0.40 | 0.50 | 50% | 7 |" in new.splitlines()
+    assert "| both fast | 1.50 (1.49-1.52) | 0.75 (0.74-0.77) |" in new.splitlines()
+    assert "float32; medians of 7 repetitions" in new
     assert "old" not in new
     assert new.startswith("before\n")
     assert new.endswith("\nafter")
     assert page_figures.fill(new, Results(tmp_path)) == new
-    assert "Not measured yet." in page_figures.fill(page, Results(tmp_path / "empty"))
     told = next(line for line in page_figures.measured(Results(tmp_path)) if line.startswith("| ResNet-18"))
-    assert "| **0.50** | quartiles 0.48-0.52 | batch 8; float32, x, x threads |" in told
+    settings = "batch 1 / 8; float32, x, x, x threads, 7 repetitions"
+    assert f"| **1.50 / 0.75** | quartiles 1.49-1.52 / 0.74-0.77 | {settings} |" in told
+    detail = page_figures.ALL_TABLES["inference"](Results(tmp_path))
+    assert detail[2] == "| glimpses, fast | 8 | 40.0 (39.0-41.0) | 50% | 7 |"
+
+
+def test_where_glimpses_pay_can_be_read_off(tmp_path):
+    machine = dict.fromkeys(["device", "cpu", "instruction_set", "cores", "threads"], "x")
+    cost = {"ms": 40.0, "ms_quartiles": [39.0, 41.0], "operations": 2e9, "peak_mb": 7.0}
+    sized = {"varied": "image size", "value": 448, "ratio": 0.4, "ratio_quartiles": [0.3, 0.5], "image_mb": 1.0}
+    rows = [cost | sized | {"batch": batch, "plain": cost | {"ms": 100.0}} for batch in (1, 16)]
+    even = [{"batch": 1, "image_size": 448}, {"batch": 16, "image_size": None}]
+    values = {"command": "c", "machine": machine, "mode": "fast", "repetitions": 7, "rows": rows, "break_even": even}
+    write(tmp_path, "speed-scaling.json", values)
+    lines = page_figures.ALL_TABLES["scaling"](Results(tmp_path))
+    assert lines[2].startswith("| image size 448 | 1 | 0.40 (0.30-0.50) | 40.0 (39.0-41.0) | 100.0 (39.0-41.0) |")
+    assert lines[-3].endswith("at batch 1: from 448 px on; batch 16: at none of these sizes.")
+    assert NUMBERS["break-even-first"](Results(tmp_path)) == "from 448 px on"
+    told = next(line for line in page_figures.measured(Results(tmp_path)) if "larger images" in line)
+    assert "| **0.40 / 0.40** at 448 px | quartiles 0.30-0.50 / 0.30-0.50 | batch 1 / 16;" in told
+
+
+def test_early_exit_says_its_seeds(tmp_path):
+    machine = dict.fromkeys(["device", "cpu", "instruction_set", "cores", "threads"], "x")
+    times = [{"batch": 1, "ms": 2.0, "ratio": 0.5, "ratios": [0.4, 0.6]}]
+    row = {"accuracies": [0.9, 0.8], "falls": [0.002, 0.001], "fall": 0.0015, "mean_glimpses": 2.0, "operations": 3e6}
+    candidates = [row | {"candidate": name, "times": times} for name in ("all glimpses", "calibrated")]
+    said = {"command": "c", "split": "test", "seeds": [0, 1], "machine": machine}
+    counts = {"images": 100, "timed_images": 10, "repetitions": 5}
+    write(tmp_path, "speed-early-exit.json", said | counts | {"candidates": candidates})
+    lines = page_figures.ALL_TABLES["early-exit"](Results(tmp_path))
+    assert lines[3] == "| calibrated | **0.8500** ± 0.0707 | 0.20 0.10 | 2.00 | 3.0 | 2.00 (0.40 0.60) |"
+    assert "split test; seeds 0 1;" in lines[-1]
+    assert NUMBERS["exit-fall"](Results(tmp_path)) == "0.15 points (worst seed 0.20)"
+    told = next(line for line in page_figures.measured(Results(tmp_path)) if line.startswith("| early exit"))
+    assert (
+        "| 0.15 points less for **0.50** of the time | 0.20 0.10 points | test, 100 scenes, 2 seeds; batch 1 |" in told
+    )
 
 
 def test_numbers_in_prose_and_cells(tmp_path):

@@ -19,6 +19,7 @@ from glimpsenet.inspection.quality import (
     format_table,
     gradient_quality,
     measure,
+    pool,
     summarize,
     with_generator,
 )
@@ -95,7 +96,7 @@ def test_estimates_are_means_and_medians_within_intervals_that_shrink_with_more_
     widths = []
     for count in (20, 80, 320):
         measured = some_sweeps(count)
-        quality = summarize("s", measured, count + 3)
+        quality = summarize("s", [measured], count + 3)
         sign, r_squared, cosine, ratio = zip(*measured, strict=True)
         expected = statistics.fmean(sign), statistics.median(r_squared), statistics.fmean(cosine)
         assert [e.value for e in quality.estimates.values()] == pytest.approx([*expected, statistics.median(ratio)])
@@ -105,7 +106,30 @@ def test_estimates_are_means_and_medians_within_intervals_that_shrink_with_more_
     assert (np.diff(widths, axis=0) < 0).all()
     # Of a mean, the interval is the normal one where there are many: +- 1.96 standard errors.
     assert widths[-1][2] == pytest.approx(2 * 1.96 * np.std(cosine) / math.sqrt(320), rel=0.1)
-    assert summarize("s", measured, 323) == quality != summarize("s", measured, 323, seed=1)
+    assert summarize("s", [measured], 323) == quality != summarize("s", [measured], 323, seed=1)
+
+
+def test_the_interval_of_a_share_is_wilsons_and_has_width_where_all_sweeps_agree():
+    agreed = summarize("tx", [[SweepQuality(1.0, 0.5, 0.5, 1.0)] * 20], 20).wanted_sign
+    z = statistics.NormalDist().inv_cdf(0.975)
+    assert (agreed.value, agreed.low, agreed.high) == pytest.approx((1, 20 / (20 + z**2), 1))
+
+
+def test_one_sweep_has_no_interval_but_that_of_a_share():
+    quality = summarize("s", [[SweepQuality(1.0, 0.2, 0.5, 1.0)]], 1)
+    assert quality.wanted_sign.low < 0.3
+    assert math.isnan(quality.cosine.low)
+    assert str(quality.cosine) == "0.50"
+
+
+def test_models_pool_by_resampling_images_within_each():
+    """Two models that differ much, each of them always the same: the pooled cosine is certain about these two."""
+    poor, good = ([SweepQuality(1.0, 0.5, cosine, 1.0)] * 10 for cosine in (0.1, 0.9))
+    quality = summarize("s", [poor, good], 21)
+    assert (quality.num_sweeps, quality.num_left_out) == (20, 1)
+    assert (quality.cosine.value, quality.cosine.low, quality.cosine.high) == pytest.approx((0.5, 0.5, 0.5))
+    together = summarize("s", [poor + good], 21).cosine
+    assert together.high - together.low > 0.2
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +192,12 @@ def test_every_sample_may_have_a_policy_of_its_own(model, samples):
         gradient_quality(model, samples[i : i + 1], points=20, scale_range=RANGE, policy=own[i]) for i in range(2)
     ]
     assert both.tx.cosine.value == pytest.approx(sum(one.tx.cosine.value for one in one_by_one) / 2)
+    pooled = pool(one_by_one)
+    assert (pooled.num_images, pooled.tx.num_sweeps, pooled.tx.wanted_sign) == (2, 2, both.tx.wanted_sign)
+    assert pooled.tx.cosine.value == pytest.approx(both.tx.cosine.value)
+    other = gradient_quality(model, samples[:1], points=21, scale_range=RANGE, policy=own[0])
+    with pytest.raises(ValueError, match="same step and number of points"):
+        pool([*one_by_one, other])
     with pytest.raises(ValueError, match="shorter"):
         gradient_quality(model, samples[:2], points=20, scale_range=RANGE, policy=own[:1])
 

@@ -123,7 +123,7 @@ def speed(
     device: str = "auto",
     out: Path = Path("speed.json"),
 ) -> None:
-    """Time a model that glimpses beside its plain backbone; in one run, in turn, with peak memory.
+    """Time a model that glimpses beside its plain backbone in the same mode; in turn, with peak memory.
 
     Args:
         target: run folder, or a timm model to be timed with untrained weights.
@@ -132,7 +132,7 @@ def speed(
         num_glimpses: glimpses, for a backbone; 4 if not given.
         batch_sizes: images at a time.
         modes: eager as it is; fast: norms folded, channels last; compiled: fast through torch.compile (minutes).
-        precision: of the matrix products; what is compared with stays in float32.
+        precision: of the matrix products of both; MGNet's training step stays in float32.
         training: also time training steps of this many images, beside MGNet's recipe.
         repetitions: of every measurement.
         device: auto, cpu, cuda, cuda:1, mps.
@@ -156,6 +156,7 @@ def speed(
         repetitions=repetitions,
         tell=_tell,
     )
+    print_ratios(f"{target}: time of all glimpses beside the plain backbone, both {precision}", result)
     for part in ("inference", "training"):
         print_speed(f"{target}: {part}, {precision}", result[part])
     _write(out, place, [subject.config.seed], result)
@@ -167,19 +168,21 @@ def scaling(
     /,
     *,
     glimpses: tuple[int, ...] = (1, 2, 4, 8),
-    image_sizes: tuple[int, ...] = (224, 320, 448),
+    image_sizes: tuple[int, ...] = (224, 320, 448, 640),
     batch_sizes: tuple[int, ...] = (1, 4, 16),
+    mode: Literal["eager", "fast", "compiled"] = "fast",
     repetitions: int = 7,
     device: str = "auto",
     out: Path = Path("scaling.json"),
 ) -> None:
-    """Time, operations and peak memory as glimpses, image size or batch grow, one at a time.
+    """Time, operations and peak memory as glimpses or image and batch grow, beside the plain backbone.
 
     Args:
         target: run folder, or a timm model.
-        glimpses: numbers of glimpses.
+        glimpses: numbers of glimpses, timed at the middle one of the batch sizes.
         image_sizes: sides of the images in pixels; glimpses stay as large as they are.
-        batch_sizes: images at a time; the middle one stands where something else is varied.
+        batch_sizes: images at a time, at every image size.
+        mode: of both; eager as it is; fast: norms folded, channels last; compiled: fast through torch.compile.
         repetitions: of every measurement.
         device: auto, cpu, cuda, cuda:1, mps.
         out: JSON file to write.
@@ -192,33 +195,44 @@ def scaling(
 
     place = choose_device(device)
     subject = open_subject(target, place)
-    rows = bench_scaling(
+    result = bench_scaling(
         subject,
         glimpses=glimpses,
         image_sizes=image_sizes,
         batch_sizes=batch_sizes,
+        mode=mode,
         repetitions=repetitions,
     )
+    print_scaling(f"{target}: a batch, {mode}", result)
+    _write(out, place, [subject.config.seed], result)
+
+
+def print_scaling(title: str, result: dict[str, Any]) -> None:
+    """The table of ``bench scaling``, and from where on glimpses pay."""
     print_table(
-        f"{target}: cost of a batch",
-        ["varied", "to", "batch", "ms", "quartiles", "billion operations", "peak MB", "images MB"],
+        title,
+        ["varied", "to", "batch", "x plain", "quartiles", "ms", "plain ms", "GFLOPs", "peak MB", "images MB"],
         [
             [
                 row["varied"],
                 *(str(row[name]) for name in ("value", "batch")),
-                *_times(row),
+                *_ratio(row),
+                *(f"{timed['ms']:.2f}" for timed in (row, row["plain"])),
                 f"{row['operations'] / 1e9:.2f}",
                 *(f"{row[name]:.1f}" for name in ("peak_mb", "image_mb")),
             ]
-            for row in rows
+            for row in result["rows"]
         ],
     )
-    _write(out, place, [subject.config.seed], {"rows": rows})
+    for found in result["break_even"]:
+        size = found["image_size"]
+        pays = "do not pay at any of these sizes" if size is None else f"pay from {size} px on"
+        print(f"batch {found['batch']}: glimpses {pays}")
 
 
 @bench_app.command(name="early-exit")
 def early_exit(
-    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")],
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN...")],
     /,
     *,
     plain: tuple[Path, ...] = (),
@@ -226,46 +240,51 @@ def early_exit(
     score: Literal["confidence", "margin"] = "confidence",
     batch_sizes: tuple[int, ...] = (1, 8, 32),
     scenes: int = 10_000,
+    timed: int = 1000,
     blocks: int = 10,
     device: str = "auto",
     out: Path = Path("early-exit.json"),
 ) -> None:
-    """Calibrate early exit on half of the validation images, and measure it on the other half.
+    """Calibrate early exit on val and measure it on test, or on halves of val where there is no test split.
 
     Args:
-        run: run folder.
-        plain: runs with one glimpse, to compare with.
+        runs: run folders that differ in their seed only.
+        plain: runs with one glimpse, to compare with: of each size one for every run, in their order.
         within: how far below all glimpses the accuracy may fall, 0..1, in 19 of 20 calibrations.
         score: what thresholds are compared with: the answer's probability, or its distance from the second.
         batch_sizes: images at a time.
-        scenes: digit scenes to test on; of other data it is half of the validation images.
-        blocks: parts of the test images; each is one repetition.
+        scenes: digit scenes to calibrate on, and as many to test on; other data are used whole.
+        timed: test images to time.
+        blocks: parts of these; each is one repetition.
         device: auto, cpu, cuda, cuda:1, mps.
         out: JSON file to write, and a picture beside it.
     """
-    _require_positive(batch_sizes=batch_sizes, scenes=(scenes,), blocks=(blocks,))
+    _require_positive(batch_sizes=batch_sizes, scenes=(scenes,), timed=(timed,), blocks=(blocks,))
     if not 0 <= within < 1:
         raise SettingError(f"--within is a share of the images, 0 or more and below 1; got {within:g}")
+    if not runs:
+        raise SettingError("no runs to measure: name run folders")
     from glimpsenet.bench.early_exit import bench_early_exit, plot_early_exit
     from glimpsenet.devices import choose_device
     from glimpsenet.inspection.figures import save_figure
     from glimpsenet.runs import load_run
 
     place = choose_device(device)
-    runs = [load_run(folder, place) for folder in (run, *plain)]
+    opened = [load_run(run, place) for run in runs]
     result = bench_early_exit(
-        runs[0],
-        plain=runs[1:],
+        opened,
+        plain=[load_run(other, place) for other in plain],
         within=within,
         score=score,
         batch_sizes=batch_sizes,
         scenes=scenes,
+        timed=timed,
         blocks=blocks,
         tell=_tell,
     )
-    print_early_exit(run, result)
+    print_early_exit(result)
     save_figure(plot_early_exit(result), out.with_suffix(".png"))
-    _write(out, place, (one.config.seed for one in runs), result)
+    _write(out, place, (run.config.seed for run in opened), result)
 
 
 @bench_app.command
@@ -406,17 +425,24 @@ def _mean_under(model: dict[str, Any], corruption: str) -> float:
     return sum(values) / len(values)
 
 
+def print_ratios(title: str, result: dict[str, Any]) -> None:
+    """What ``bench speed`` is about: a row a mode and batch; below 1 glimpses take less time."""
+    rows = [[row["mode"], str(row["batch"]), *_ratio(row)] for row in result["ratios"]]
+    print_table(f"{title}, {result['repetitions']} repetitions", ["mode", "batch", "x plain", "quartiles"], rows)
+
+
 def print_speed(title: str, rows: list[dict[str, Any]]) -> None:
-    """The table of one part of ``bench speed``."""
+    """The table of one part of ``bench speed``; training steps stand beside the reference's."""
     if rows:
+        reference = ["x reference"] if "ratio" in rows[0] else []
         print_table(
             title,
-            ["what", "mode", "batch", "ms", "quartiles", "x reference", "of possible", "peak MB"],
+            ["what", "mode", "batch", "ms", "quartiles", *reference, "of possible", "peak MB"],
             [
                 [
                     *(str(row[name]) for name in ("what", "mode", "batch")),
                     *_times(row),
-                    f"{row['ratio']:.2f}",
+                    *([f"{row['ratio']:.2f}"] if reference else []),
                     f"{row['share_of_roofline']:.0%}",
                     f"{row['peak_mb']:.1f}",
                 ]
@@ -425,17 +451,19 @@ def print_speed(title: str, rows: list[dict[str, Any]]) -> None:
         )
 
 
-def print_early_exit(run: Path, result: dict[str, Any]) -> None:
-    """The table of ``bench early-exit``."""
+def print_early_exit(result: dict[str, Any]) -> None:
+    """The table of ``bench early-exit``: means over the runs, and the accuracy of each."""
     batches = [time["batch"] for time in result["candidates"][0]["times"]]
+    seeds = ", ".join(map(str, result["seeds"]))
     print_table(
-        f"{run}: {result['images']} images that no threshold was calibrated on",
-        ["", "threshold", "accuracy", "looks", "M operations", *(f"ms, batch {b} (x all)" for b in batches)],
+        f"{result['images']} images ({result['split']}) that no threshold was calibrated on, means over seeds {seeds}",
+        ["", "accuracy", "of each seed", "glimpses", "M operations", *(f"ms, batch {b} (x all)" for b in batches)],
         [
             [
                 row["candidate"],
-                *(f"{row[name]:.4f}" for name in ("threshold", "accuracy")),
-                f"{row['mean_looks']:.2f}",
+                f"{row['accuracy']:.4f}",
+                " ".join(f"{accuracy:.4f}" for accuracy in row["accuracies"]),
+                f"{row['mean_glimpses']:.2f}",
                 f"{row['operations'] / 1e6:.1f}",
                 *(f"{time['ms']:.3f} ({time['ratio']:.2f})" for time in row["times"]),
             ]
@@ -446,6 +474,10 @@ def print_early_exit(run: Path, result: dict[str, Any]) -> None:
 
 def _times(row: dict[str, Any]) -> list[str]:
     return [f"{row['ms']:.2f}", "{:.2f}-{:.2f}".format(*row["ms_quartiles"])]
+
+
+def _ratio(row: dict[str, Any]) -> list[str]:
+    return [f"{row['ratio']:.2f}", "{:.2f}-{:.2f}".format(*row["ratio_quartiles"])]
 
 
 def _write(out: Path, device: "torch.device", seeds: Iterable[int], result: dict[str, Any]) -> None:

@@ -1,21 +1,23 @@
-"""What cost grows with: glimpses T, image size, batch; one at a time, the others as the model has them.
+"""What cost grows with, and from where on glimpses pay: T and image size varied, the plain backbone beside them.
 
     operations ~ T (backbone + fusion),   memory ~ batch (image and its halvings + the widest maps of one glimpse)
+    ratio = median(glimpses) / median(plain backbone on the whole image at full size), both in the same mode
 
-The fusion keeps keys and values, so each step adds one product with as many rows as there were looks. Windows are
-glimpse_size pixels whatever the image's size, so nothing but the image itself grows with it.
+The fusion keeps keys and values, so each step adds one product with as many rows as there were glimpses. Windows are
+glimpse_size pixels whatever the image's size, so nothing but the image itself grows with it; the plain backbone's cost
+grows with the image's area. Where the ratio falls below 1, glimpses take less time.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from glimpsenet.bench.memory import peak_bytes
-from glimpsenet.bench.subjects import Subject, build_subject
+from glimpsenet.bench.subjects import Classify, Mode, Subject, build_subject, glimpsing, plain
 from glimpsenet.bench.timing import interleaved
-from glimpsenet.evaluation.efficiency import count_operations
-from glimpsenet.inference.early_exit import Predictor
-from glimpsenet.inference.fast import accelerate
+from glimpsenet.evaluation.efficiency import count_operations, operations_of
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,10 @@ class _Case:
     subject: Subject
     batch: int
 
-    def call(self) -> Callable[[], object]:
-        predictor = Predictor(accelerate(self.subject.model))
-        images = self.subject.images(self.batch)
-        return lambda: predictor(images).logits
+    @property
+    def whole(self) -> tuple[int, int]:
+        """Size and batch: all that the plain backbone's time depends on."""
+        return self.subject.config.model.image_size, self.batch
 
 
 def bench_scaling(
@@ -37,32 +39,82 @@ def bench_scaling(
     glimpses: Sequence[int],
     image_sizes: Sequence[int],
     batch_sizes: Sequence[int],
+    mode: Mode = "fast",
     repetitions: int = 7,
-) -> list[dict[str, Any]]:
-    """Time of all looks, eager, with the batch in the middle of ``batch_sizes`` where the batch is not varied.
+) -> dict[str, Any]:
+    """Time all glimpses beside the plain backbone, at every image size and batch; T is varied at the middle batch.
+
+    Args:
+        subject: from :func:`glimpsenet.bench.subjects.open_subject`; its own size is where T is varied.
+        glimpses: numbers of glimpses.
+        image_sizes: sides of the images in pixels.
+        batch_sizes: images at a time.
+        mode: of both; see ``subjects.py``.
+        repetitions: of every measurement.
 
     Returns:
-        A row a case: ``varied``, ``value``, ``batch``, times, ``operations`` and ``peak_mb`` of a batch, ``image_mb``.
+        ``mode``, ``repetitions``, ``rows`` (``varied``, ``value``, ``batch``; times, ``operations`` and ``peak_mb`` of
+        a batch, the same of the plain backbone under ``plain``, ``ratio`` and its quartiles, ``image_mb``) and
+        ``break_even`` (see :func:`break_even`).
     """
     middle = batch_sizes[len(batch_sizes) // 2]
     cases = [_Case("glimpses", t, _with(subject, num_glimpses=t), middle) for t in glimpses]
-    cases += [_Case("image size", size, _with(subject, image_size=size), middle) for size in image_sizes]
-    own = _with(subject)
-    cases += [_Case("batch", batch, own, batch) for batch in batch_sizes]
-    calls = {str(place): case.call() for place, case in enumerate(cases)}
+    sized = {size: _with(subject, image_size=size) for size in image_sizes}
+    cases += [_Case("image size", size, sized[size], batch) for size in image_sizes for batch in batch_sizes]
+    calls = {str(place): _call(glimpsing(case.subject, mode), case) for place, case in enumerate(cases)}
+    wholes = {case.whole: case for case in cases}
+    calls |= {str(key): _call(plain(case.subject, mode), case) for key, case in wholes.items()}
     timings = interleaved(calls, subject.device, repetitions)
-    return [
+    costs = {
+        key: {
+            **timings[str(key)].to_dict(),
+            "operations": case.batch * _operations_of_whole(case.subject),
+            "peak_mb": peak_bytes(calls[str(key)], subject.device) / 1e6,
+        }
+        for key, case in wholes.items()
+    }
+    rows = [
         {
             "varied": case.varied,
             "value": case.value,
             "batch": case.batch,
-            **timing.to_dict(),
+            **timings[str(place)].to_dict(),
             "operations": case.batch * _operations(case.subject),
-            "peak_mb": peak_bytes(call, subject.device) / 1e6,
+            "peak_mb": peak_bytes(calls[str(place)], subject.device) / 1e6,
             "image_mb": case.subject.images(case.batch).nbytes / 1e6,
+            "plain": costs[case.whole],
+            **timings[str(place)].ratio_to(timings[str(case.whole)]),
         }
-        for case, timing, call in zip(cases, timings.values(), calls.values(), strict=True)
+        for place, case in enumerate(cases)
     ]
+    return {"mode": mode, "repetitions": repetitions, "rows": rows, "break_even": break_even(rows)}
+
+
+def break_even(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Batch -> the smallest image size from which on glimpses take less time, surely: the upper quartile is below 1.
+
+    ``image_size`` is None where they do not even at the largest.
+    """
+    sized = [row for row in rows if row["varied"] == "image size"]
+    found = []
+    for batch in dict.fromkeys(row["batch"] for row in sized):
+        size = None
+        for row in sorted((row for row in sized if row["batch"] == batch), key=lambda row: -row["value"]):
+            if row["ratio_quartiles"][1] >= 1:
+                break
+            size = row["value"]
+        found.append({"batch": batch, "image_size": size})
+    return found
+
+
+def _call(classify: Classify, case: _Case) -> Callable[[], object]:
+    images = case.subject.images(case.batch)
+
+    def call() -> torch.Tensor:
+        with torch.inference_mode():
+            return classify(images)
+
+    return call
 
 
 def _with(subject: Subject, **settings: Any) -> Subject:
@@ -72,5 +124,11 @@ def _with(subject: Subject, **settings: Any) -> Subject:
 
 
 def _operations(subject: Subject) -> int:
-    """Of all looks at one image."""
+    """Of all glimpses of one image."""
     return count_operations(subject.model, subject.config.model.image_size, subject.channels)[-1]
+
+
+def _operations_of_whole(subject: Subject) -> int:
+    """Of the plain backbone over one image."""
+    whole = plain(subject, "eager")
+    return operations_of(lambda: whole(subject.images(1)))

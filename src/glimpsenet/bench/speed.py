@@ -1,9 +1,11 @@
 """How fast a model that glimpses is beside its plain backbone: inference, and training beside MGNet's recipe.
 
-    ratio = median(candidate) / median(reference),   reference: the plain backbone, eager; in training MGNet's recipe
+    inference   ratio = median(glimpses) / median(plain backbone),   both in the same mode and precision
+    training    ratio = median(step) / median(step of MGNet's recipe, eager, float32)
 
-All candidates of a batch size are timed in turn in one run (``timing.py``), on random images: no time depends on what
-is in them. Beside each time: peak memory, and the share of the speed that the machine could reach (``roofline.py``).
+Below 1 glimpses take less time. All candidates of a batch size are timed in turn in one run (``timing.py``), on random
+images: no time depends on what is in them. Beside each time: peak memory, and the share of the speed that the machine
+could reach (``roofline.py``).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,14 +17,13 @@ from torch import Tensor
 from glimpsenet.bench.memory import peak_bytes
 from glimpsenet.bench.roofline import Roofline, measure_roofline
 from glimpsenet.bench.subjects import Classify, Mode, Subject, glimpsing, plain
-from glimpsenet.bench.timing import interleaved
+from glimpsenet.bench.timing import Timing, interleaved
 from glimpsenet.bench.training import training_steps
 from glimpsenet.evaluation.efficiency import measure_cost, operations_of
 
 Precision = Literal["float32", "bfloat16"]
 Candidate = tuple[str, str]
 """What (plain, glimpses, training) and its mode."""
-PLAIN: Candidate = ("plain", "eager")
 REFERENCE: Candidate = ("training", "reference")
 
 
@@ -41,38 +42,40 @@ def bench_speed(
     Args:
         subject: from :func:`glimpsenet.bench.subjects.open_subject`.
         batch_sizes: of inference.
-        modes: see ``subjects.py``; the references are always measured too.
-        precision: of the matrix products, by autocast; references stay in float32.
+        modes: see ``subjects.py``; MGNet's training step is always measured too.
+        precision: of the matrix products, by autocast; only MGNet's training step stays in float32.
         training_batch: images of a training step; None leaves training out.
         repetitions: of every measurement.
         tell: called with what is finished.
 
     Returns:
-        ``cost``, ``roofline``, and rows under ``inference`` and ``training``.
+        ``precision``, ``repetitions``, ``ratios`` (a row a mode and batch: glimpses beside plain), ``cost``,
+        ``roofline``, and rows under ``inference`` and ``training``.
     """
     device, dtype = subject.device, getattr(torch, precision)
     # Clocks go up and down: what the machine can do is the best that was seen at any time of the run.
     rooflines = [measure_roofline(device, dtype)]
     cost = measure_cost(subject.model, subject.config.model.image_size, subject.channels)
-    candidates: dict[Candidate, Classify] = {PLAIN: plain(subject, "eager")}
+    candidates: dict[Candidate, Classify] = {}
     for mode in modes:
         candidates |= {("plain", mode): plain(subject, mode), ("glimpses", mode): glimpsing(subject, mode)}
-    operations = {
-        "plain": operations_of(lambda: candidates[PLAIN](subject.images(1))),
-        "glimpses": cost["operations"][-1],
-    }
+    whole = plain(subject, "eager")
+    operations = {"plain": operations_of(lambda: whole(subject.images(1))), "glimpses": cost["operations"][-1]}
     weights = dtype.itemsize * sum(weight.numel() for weight in subject.model.backbone.net.parameters())
     # Each look reads them anew: it cannot begin before the one before has ended.
     bytes_read = {"plain": weights, "glimpses": weights * subject.model.num_glimpses}
     inference: list[dict[str, Any]] = []
+    ratios: list[dict[str, Any]] = []
     for batch in batch_sizes:
         work = {kind: (batch * operations[kind], bytes_read[kind]) for kind in operations}
         images = subject.images(batch)
-        calls = {
-            key: _inference(classify, images, torch.float32 if key == PLAIN else dtype)
-            for key, classify in candidates.items()
-        }
-        inference += _rows(calls, PLAIN, work, device, batch, repetitions)
+        calls = {key: _inference(classify, images, dtype) for key, classify in candidates.items()}
+        timings = interleaved(calls, device, repetitions)
+        inference += _rows(calls, timings, work, device, batch)
+        ratios += [
+            {"mode": mode, "batch": batch, **timings["glimpses", mode].ratio_to(timings["plain", mode])}
+            for mode in modes
+        ]
         rooflines.append(measure_roofline(device, dtype))
         tell(f"{subject.name}: inference at batch {batch}")
     training: list[dict[str, Any]] = []
@@ -80,7 +83,11 @@ def bench_speed(
         steps = training_steps(subject, modes, dtype, training_batch)
         calls = {("training", name): step for name, step in steps.items()}
         work = {"training": (operations_of(calls[REFERENCE]), 0)}
-        training = _rows(calls, REFERENCE, work, device, training_batch, repetitions)
+        timings = interleaved(calls, device, repetitions)
+        training = [
+            row | timings["training", row["mode"]].ratio_to(timings[REFERENCE])
+            for row in _rows(calls, timings, work, device, training_batch)
+        ]
         rooflines.append(measure_roofline(device, dtype))
         tell(f"{subject.name}: training at batch {training_batch}")
     roofline = Roofline(max(seen.operations for seen in rooflines), max(seen.bytes for seen in rooflines))
@@ -88,6 +95,8 @@ def bench_speed(
         row["share_of_roofline"] = roofline.least_seconds(*row.pop("work")) / (row["ms"] / 1e3)
     return {
         "precision": precision,
+        "repetitions": repetitions,
+        "ratios": ratios,
         "cost": cost,
         "roofline": {"gflops": roofline.operations / 1e9, "gb_per_s": roofline.bytes / 1e9},
         "inference": inference,
@@ -105,20 +114,17 @@ def _inference(classify: Classify, images: Tensor, dtype: torch.dtype) -> Callab
 
 def _rows(
     calls: Mapping[Candidate, Callable[[], object]],
-    reference: Candidate,
+    timings: Mapping[Candidate, Timing],
     work: Mapping[str, tuple[float, float]],
     device: torch.device,
     batch: int,
-    repetitions: int,
 ) -> list[dict[str, Any]]:
-    timings = interleaved(calls, device, repetitions)
     return [
         {
             "what": what,
             "mode": mode,
             "batch": batch,
             **timing.to_dict(),
-            "ratio": timing.median / timings[reference].median,
             "peak_mb": peak_bytes(calls[what, mode], device) / 1e6,
             "work": work[what],
         }

@@ -33,10 +33,21 @@ class Timing:
 
     def to_dict(self) -> dict[str, Any]:
         """In milliseconds: the median, the quartiles around it, and how many repetitions there were."""
-        low, _, high = (
-            statistics.quantiles(self.seconds, n=4, method="inclusive") if len(self.seconds) > 1 else 3 * self.seconds
-        )
-        return {"ms": 1e3 * self.median, "ms_quartiles": [1e3 * low, 1e3 * high], "repetitions": len(self.seconds)}
+        quartiles = [1e3 * seconds for seconds in _quartiles(self.seconds)]
+        return {"ms": 1e3 * self.median, "ms_quartiles": quartiles, "repetitions": len(self.seconds)}
+
+    def ratio_to(self, reference: "Timing") -> dict[str, Any]:
+        """Of the medians, and the quartiles of each repetition's ratio; both were timed in turn."""
+        each = [own / other for own, other in zip(self.seconds, reference.seconds, strict=True)]
+        return {"ratio": self.median / reference.median, "ratio_quartiles": _quartiles(each)}
+
+
+def _quartiles(values: list[float]) -> list[float]:
+    """The first and the third."""
+    if len(values) == 1:
+        return 2 * values
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return [low, high]
 
 
 def interleaved(

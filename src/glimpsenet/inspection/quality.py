@@ -6,9 +6,10 @@
     signal to noise    median of max(var g - noise, 0) / noise,   noise = mean (g[i+1] - g[i])^2 / 2
 
 g is the gradient along a sweep of p = s, tx or ty; one sweep an image. Where Supeene & Wang (section 5.2.3, figs. 4-6)
-judge single sweeps by eye, these compare runs and glimpse generators. Each number comes with its 95% percentile
-bootstrap interval over images (Efron 1979); one without width says that the images agree, not that the number is
-certain. The noise is estimated from successive differences (von Neumann et al. 1941).
+judge single sweeps by eye, these compare runs and glimpse generators. Each number has a 95% interval over images:
+Wilson's (1927) for the share, percentiles of a bootstrap (Efron 1979) for the others. Several models pool: images are
+then resampled within each model, so the interval is about these models. The noise is estimated from successive
+differences (von Neumann et al. 1941).
 """
 
 import copy
@@ -25,6 +26,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
+from scipy.stats import binomtest, bootstrap
 from torch import Tensor
 
 from glimpsenet.inspection.figures import PALETTE, save_result
@@ -59,10 +61,12 @@ class Measure(NamedTuple):
     """numpy's mean or median."""
     worthless: float
     """What a gradient that says nothing has."""
+    is_share: bool = False
+    """Of sweeps, each of which counts 0 or 1."""
 
 
 MEASURES = {
-    "wanted_sign": Measure("share with the wanted sign", np.mean, 0.5),
+    "wanted_sign": Measure("share with the wanted sign", np.mean, 0.5, is_share=True),
     "r_squared": Measure("median R²", np.median, 0.0),
     "cosine": Measure("mean cosine to the smoothed slope", np.mean, 0.0),
     "signal_to_noise": Measure("median signal-to-noise ratio", np.median, 0.0),
@@ -71,14 +75,16 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95% confidence interval; NaN where no image had room."""
+    """A number with its 95% confidence interval; NaN where too few images had room to know."""
 
     value: float
     low: float
     high: float
 
     def __str__(self) -> str:
-        return "-" if math.isnan(self.value) else f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+        if math.isnan(self.value):
+            return "-"
+        return f"{self.value:.2f}" + ("" if math.isnan(self.low) else f" ({self.low:.2f} to {self.high:.2f})")
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,8 @@ class ParameterQuality:
     r_squared: Estimate
     cosine: Estimate
     signal_to_noise: Estimate
+    sweeps: list[list[SweepQuality]] = dataclasses.field(repr=False)
+    """What the estimates are made of, a list a model."""
 
     @property
     def estimates(self) -> dict[str, Estimate]:
@@ -117,8 +125,11 @@ class GradientQuality:
         return [self.s, self.tx, self.ty]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; None for what is not known."""
-        return _plain(dataclasses.asdict(self))
+        """Plain values, for JSON; None for what is not known, and without the single sweeps."""
+        values = dataclasses.asdict(self)
+        for parameter in PARAMETERS:
+            del values[parameter]["sweeps"]
+        return _plain(values)
 
     def to_csv(self) -> str:
         """A row a parameter: parameter, step, num_sweeps, num_left_out, then each measure, its low and high end."""
@@ -182,8 +193,26 @@ def gradient_quality(
             except NoRoomError:
                 continue
             measured[parameter].append(measure(result))
-    s, tx, ty = (summarize(parameter, measured[parameter], len(samples), seed) for parameter in PARAMETERS)
+    s, tx, ty = (summarize(parameter, [measured[parameter]], len(samples), seed) for parameter in PARAMETERS)
     return GradientQuality(step, points, len(samples), s, tx, ty)
+
+
+def pool(qualities: Sequence[GradientQuality], seed: int = 0) -> GradientQuality:
+    """One estimate for several models, each measured over images of its own.
+
+    Args:
+        qualities: one a model, of the same step and points.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: if there is none, or they differ in step or points.
+    """
+    if len({(quality.step, quality.points) for quality in qualities}) != 1:
+        raise ValueError("only qualities of the same step and number of points pool, one or more of them")
+    images = sum(quality.num_images for quality in qualities)
+    groups = {p: [group for q in qualities for group in getattr(q, p).sweeps] for p in PARAMETERS}
+    s, tx, ty = (summarize(parameter, groups[parameter], images, seed) for parameter in PARAMETERS)
+    return GradientQuality(qualities[0].step, qualities[0].points, images, s, tx, ty)
 
 
 def measure(result: Sweep) -> SweepQuality:
@@ -216,25 +245,36 @@ def _signal_to_noise(gradient: Float[np.ndarray, "point"]) -> float:
 
 
 def summarize(
-    parameter: Parameter, measured: Sequence[SweepQuality], num_images: int, seed: int = 0
+    parameter: Parameter, sweeps: Sequence[Sequence[SweepQuality]], num_images: int, seed: int = 0
 ) -> ParameterQuality:
-    """Sum up over the images of ``num_images`` that had room, with bootstrap intervals."""
-    numbers = np.array(measured, dtype=float).reshape(-1, len(MEASURES))
+    """Sum up over the images of ``num_images`` that had room, with intervals; ``sweeps`` has a list a model."""
+    groups = [np.array(group, dtype=float).reshape(-1, len(MEASURES)) for group in sweeps]
     rng = np.random.default_rng([seed, PARAMETERS.index(parameter)])
-    draws = rng.integers(max(len(numbers), 1), size=(RESAMPLES, len(numbers)))
     estimates = {
-        name: _estimate(numbers[:, column], draws, measure.summary)
+        name: _estimate([group[:, column] for group in groups if len(group)], measure, rng)
         for column, (name, measure) in enumerate(MEASURES.items())
     }
-    return ParameterQuality(parameter, len(numbers), num_images - len(numbers), **estimates)
+    count = sum(map(len, groups))
+    return ParameterQuality(parameter, count, num_images - count, **estimates, sweeps=[list(group) for group in sweeps])
 
 
-def _estimate(numbers: Float[np.ndarray, "sweep"], draws: np.ndarray, summary: Callable[..., Any]) -> Estimate:
-    """``summary`` of the numbers, and between what 95% of its resamples lie."""
-    if len(numbers) == 0:
+def _estimate(groups: list[Float[np.ndarray, "sweep"]], measure: Measure, rng: np.random.Generator) -> Estimate:
+    """A measure over all groups, with its interval."""
+    if not groups:
         return Estimate(math.nan, math.nan, math.nan)
-    low, high = np.quantile(summary(numbers[draws], axis=1), [0.025, 0.975])
-    return Estimate(float(summary(numbers)), float(low), float(high))
+    numbers = np.concatenate(groups)
+    value = float(measure.summary(numbers))
+    if measure.is_share:
+        interval = binomtest(round(numbers.sum()), len(numbers)).proportion_ci(0.95, method="wilson")
+        return Estimate(value, float(interval.low), float(interval.high))
+    if min(map(len, groups)) < 2:  # one sweep says nothing of how much sweeps differ
+        return Estimate(value, math.nan, math.nan)
+
+    def pooled(*resampled: np.ndarray, axis: int) -> np.ndarray:
+        return measure.summary(np.concatenate(resampled, axis), axis=axis)
+
+    interval = bootstrap(groups, pooled, n_resamples=RESAMPLES, method="percentile", rng=rng).confidence_interval
+    return Estimate(value, float(interval.low), float(interval.high))
 
 
 def with_generator(model: GlimpseNet, generator: GlimpseGenerator) -> GlimpseNet:
@@ -256,8 +296,8 @@ def with_generator(model: GlimpseNet, generator: GlimpseGenerator) -> GlimpseNet
 def compare_qualities(named: dict[str, GradientQuality]) -> Figure:
     """A panel a measure, a colour a run: the number by parameter with its interval; dashed: a worthless gradient's."""
     figure = Figure(figsize=(3.1 * len(MEASURES), 3.5), layout="constrained")
-    for axes, (name, (title, _, worthless)) in zip(figure.subplots(1, len(MEASURES)), MEASURES.items(), strict=True):
-        axes.axhline(worthless, color="gray", linestyle="--", linewidth=0.8)
+    for axes, (name, measure) in zip(figure.subplots(1, len(MEASURES)), MEASURES.items(), strict=True):
+        axes.axhline(measure.worthless, color="gray", linestyle="--", linewidth=0.8)
         for place, (run, quality) in enumerate(named.items()):
             shift = 0.6 * ((place + 0.5) / len(named) - 0.5)
             for column, estimate in enumerate(part.estimates[name] for part in quality.parameters):
@@ -266,7 +306,7 @@ def compare_qualities(named: dict[str, GradientQuality]) -> Figure:
                 axes.plot(column + shift, estimate.value, "osD^v"[place % 5], color=color, label="" if column else run)
         axes.set_xticks(range(len(PARAMETERS)), PARAMETERS)
         axes.set_xlim(-0.5, len(PARAMETERS) - 0.5)
-        axes.set_title(title, fontsize=9)
+        axes.set_title(measure.title, fontsize=9)
         axes.grid(axis="y", alpha=0.3)
         if name == "signal_to_noise":
             axes.set_yscale("symlog", linthresh=1)
