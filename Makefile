@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo docs test lint format dist clean
+.PHONY: demo docs test test-matrix lint format dist clean
 .DELETE_ON_ERROR:
 
 # One environment for everything; made again only when the requirements change.
@@ -23,6 +23,10 @@ docs: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2
+
+# Six times the tests: three random orders, two threads, two instruction sets.
+test-matrix: .venv/installed
+	$(BIN)/python tools/test_matrix.py
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -77,25 +77,17 @@ def test_the_policy_is_evaluated_beside_the_runs_own(example, run, capsys):
     assert [line.split()[0] for line in lines] == ["learned", "random", "ContrastGlimpses"]
 
 
-def test_the_objective_teaches_what_the_teacher_does(example, tmp_path):
+def test_the_objective_teaches_what_the_teacher_does(margins):
+    experiment = margins.EXPERIMENTS["imitation"]
+    experiment.check(experiment.measure(0))
+
+
+def test_an_objective_of_ones_own_is_noted_in_the_run(example, tmp_path):
     names = example("objective")
-    teacher = names["ContrastGlimpses"]()
-    objective = names["Imitation"](teacher, CONFIG.model.scale_range)
-    training = replace(CONFIG.training, max_steps=80, batch_size=32, learning_rate=5e-3, objective_weight=1.0)
-    config = replace(CONFIG, data=DigitsConfig(train_scenes=5000, val_scenes=40, num_clutter=0), training=training)
-    fit(config, tmp_path / "run", objective=objective, device="cpu")
-    run = glimpsenet.load_run(tmp_path / "run")
-    assert run.config.training.objective == "own"
-    untrained = glimpsenet.Run(run.config, run.classes, run.channels, run.build().eval(), run.folder)
-    scenes = create_loader(DigitScenes(DigitsConfig(val_scenes=100, num_clutter=0), "val", 40), InOrder(100), 100)
-    images = next(iter(scenes)).images
-    near = []
-    for model in (untrained.model, run.model):
-        with torch.inference_mode():
-            normal = model.normalization(images)
-            own, wanted = (model(normal, policy=who).affine[:, 1, 1:] for who in (None, teacher))
-        near.append(torch.isclose(own, wanted).all(1).float().mean().item())
-    assert near[1] > 0.35 > 0.15 > near[0], near  # one tile in 16 is chance
+    objective = names["Imitation"](names["ContrastGlimpses"](), CONFIG.model.scale_range)
+    training = replace(CONFIG.training, max_steps=1)
+    fit(replace(CONFIG, training=training), tmp_path / "run", objective=objective, device="cpu")
+    assert glimpsenet.load_run(tmp_path / "run").config.training.objective == "own"
 
 
 def test_the_objectives_program_runs(example, tmp_path, capsys):

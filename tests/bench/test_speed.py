@@ -109,19 +109,18 @@ def test_every_mode_is_the_same_function(tmp_path):
             assert eager.shape == (3, 10)
 
 
-def test_training_steps_learn_alike_and_the_reference_is_mgnet():
+def test_training_steps_learn_alike(margins):
+    experiment = margins.EXPERIMENTS["modes"]
+    experiment.check(experiment.measure(0))
+
+
+def test_the_reference_is_mgnet_and_the_model_stays_as_it_is():
     config = Config(model=ModelConfig(**TINY, sampling="mipmap", batch_norm="separate"))
     subject = build_subject(config, 1, CPU)
     reference = reference_of(subject).config.model
     assert (reference.sampling, reference.batch_norm, reference.glimpse_size) == ("bilinear", "shared", 8)
     before = [value.clone() for value in subject.model.parameters()]
-    losses = {}
-    for mode in ("eager", "fast"):
-        step = training_step(subject, mode, torch.float32, learning_rate=0.01)
-        losses[mode] = [step(subject.images(4), torch.arange(4), torch.rand(4, 4)) for _ in range(4)]
-    # Batch norms of four images amplify rounding with every update.
-    assert losses["fast"][:2] == pytest.approx(losses["eager"][:2], rel=1e-3)
-    assert losses["eager"][-1] < losses["eager"][0]
+    training_step(subject, "eager", torch.float32)(subject.images(4), torch.arange(4), torch.rand(4, 4))
     assert all(torch.equal(value, old) for value, old in zip(subject.model.parameters(), before, strict=True))
 
 

@@ -1,29 +1,55 @@
 """The page in a real browser, served by the real command."""
 
+import importlib
 import io
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-playwright = pytest.importorskip("playwright.sync_api", reason="drives the browser: pip install playwright")
+REQUIRED = os.environ.get("GLIMPSENET_REQUIRE_BROWSER") == "1"
+"""Where these tests must not be skipped, as in CI."""
+if not REQUIRED:
+    pytest.importorskip("playwright", reason="drives the browser: pip install playwright")
+playwright = importlib.import_module("playwright.sync_api")
 expect = playwright.expect
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(
-    BROWSER is None, reason="needs an installed Chromium (Debian: apt-get install chromium)"
+COMMANDS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PLACES = (
+    Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"),
+    Path(os.environ.get("PROGRAMFILES", "C:/Program Files")) / "Google/Chrome/Application/chrome.exe",
+)
+HOW_TO_INSTALL = (
+    "needs Chromium or Chrome: apt-get install chromium (Debian), snap install chromium (Ubuntu),"
+    " brew install --cask google-chrome (macOS), winget install Google.Chrome (Windows)"
 )
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 QUIET += ["--disable-component-update", "--disable-sync"]
 expect.set_options(timeout=30_000)
 
 
+def find_browser() -> str | None:
+    """The program of an installed browser."""
+    return next(
+        (place for place in [*map(shutil.which, COMMANDS), *map(str, PLACES)] if place and Path(place).is_file()), None
+    )
+
+
+def choose_browser(found: str | None, required: bool) -> str:
+    """The one that was found; without one, the test is skipped, or fails where it is required."""
+    if found is None:
+        (pytest.fail if required else pytest.skip)(HOW_TO_INSTALL)
+    return found
+
+
 @pytest.fixture(scope="module")
-def address():
+def address(browser):  # no server where there is no browser
     command = [sys.executable, "-m", "glimpsenet", "demo", "--port", "0", "--device", "cpu"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
@@ -35,8 +61,9 @@ def address():
 
 @pytest.fixture(scope="module")
 def browser():
+    program = choose_browser(find_browser(), REQUIRED)
     with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=BROWSER, args=QUIET)
+        opened = driver.chromium.launch(executable_path=program, args=QUIET)
         yield opened
         opened.close()
 
@@ -82,6 +109,15 @@ def photo(width: int = 640, height: int = 480) -> dict:
     pixels = np.random.default_rng(5).integers(256, size=(12, 16, 3), dtype=np.uint8)
     Image.fromarray(pixels).resize((width, height)).save(file, "JPEG")
     return {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": file.getvalue()}
+
+
+def test_without_a_browser_the_skip_says_how_to_get_one_and_ci_fails():
+    assert choose_browser("/usr/bin/chromium", required=True) == "/usr/bin/chromium"
+    ways = ("apt-get install chromium", "snap install chromium", "brew install", "winget install")
+    for required, outcome in ((False, pytest.skip.Exception), (True, pytest.fail.Exception)):
+        with pytest.raises(outcome) as caught:
+            choose_browser(None, required)
+        assert all(way in str(caught.value) for way in ways)
 
 
 def test_an_upload_plays_step_by_step(visit):

@@ -50,26 +50,24 @@ def test_separate_norms_share_all_weights_but_the_norms():
     }
 
 
-def run_both_looks(backbone: Backbone) -> None:
-    torch.manual_seed(0)
-    for _ in range(60):
-        backbone(3 + torch.randn(8, 1, 8, 8), first_look=True)
-        for _ in range(3):
-            backbone(0.1 * torch.randn(8, 1, 8, 8))
-
-
 @pytest.mark.parametrize(("separate", "agree"), [(True, True), (False, False)])
 def test_separate_norms_make_the_first_look_the_same_in_training_and_evaluation(separate, agree):
-    """The trap that costs MGNet its first look: one running average of two kinds of input."""
+    """The trap that costs MGNet its first look: one running average of two kinds of input.
+
+    The same batches again and again, so that running averages come to be those of the batch.
+    """
     torch.manual_seed(0)
     backbone = Backbone(create_backbone_net("glimpse_cnn", in_channels=1), separate_norms=separate)
-    run_both_looks(backbone)
-    glimpse = 3 + torch.randn(256, 1, 8, 8)
+    glimpse, window = 3 + torch.randn(32, 1, 8, 8), 0.1 * torch.randn(32, 1, 8, 8)
     with torch.no_grad():
+        for _ in range(80):
+            backbone(glimpse, first_look=True)
+            backbone(window)
         training = backbone.train()(glimpse, first_look=True).pooled
         evaluation = backbone.eval()(glimpse, first_look=True).pooled
     error = (training - evaluation).norm() / training.norm()
-    assert (error < 0.1) == agree, error
+    assert (error < 0.05) == agree, error  # running variances divide by n - 1, at the coarsest map 31 for 32
+    assert (error > 0.5) == (not agree), error
 
 
 def test_normalization_is_the_backbones_own_and_takes_bytes_and_floats():

@@ -1,33 +1,35 @@
-"""The model learns: a few hundred small steps on an easy setting reach an accuracy far above chance."""
+"""What tests train, they train with a margin: one seed here, ten in the record of ``benchmarks/margins.py``."""
 
-import torch
+import json
 
-from glimpsenet import create_model
-from glimpsenet.config import DigitsConfig
-from glimpsenet.data.digits import CLASSES, DigitScenes
-from glimpsenet.data.loading import FreshStream, InOrder, create_loader
-from glimpsenet.evaluation.accuracy import evaluate
-from glimpsenet.training.losses import glimpse_loss
+import pytest
 
 
-def test_digits_without_clutter_are_learned():
-    torch.manual_seed(0)
-    easy = DigitsConfig(train_scenes=4096, val_scenes=300, num_clutter=0)
-    settings = {"image_size": 32, "glimpse_size": 12, "sampling": "mipmap", "batch_norm": "separate"}
-    model = create_model(
-        "glimpse_cnn", num_classes=10, in_channels=1, num_glimpses=2, scale_range=(0.4, 0.8), **settings
-    )
-    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=300)
-    train = DigitScenes(easy, "train", canvas=32)
-    batches = iter(create_loader(train, FreshStream(len(train), seed=0), 32))
-    for _ in range(300):
-        batch = next(batches)
-        loss = glimpse_loss(model(model.normalization(batch.images)), batch.labels, 0.6)
-        optimizer.zero_grad()
-        loss.total.backward()
-        optimizer.step()
-        schedule.step()
-    loader = create_loader(DigitScenes(easy, "val", canvas=32), InOrder(300), 100)
-    result = evaluate(model, loader, scale_range=(0.4, 0.8), image_size=32, classes=CLASSES)
-    assert result["accuracy"][-1] > 0.6, result["accuracy"]  # chance: 0.1
+def test_digits_without_clutter_are_learned(margins):
+    experiment = margins.EXPERIMENTS["learn-digits"]
+    experiment.check(experiment.measure(0))
+
+
+def test_records_have_the_bounds_of_the_tests_and_all_of_their_seeds_lie_well_within(margins):
+    records = {file.name: json.loads(file.read_text()) for file in margins.records()}
+    assert records["test-margins.json"]["experiments"].keys() == margins.EXPERIMENTS.keys()
+    for name, record in records.items():
+        for experiment, found in record["experiments"].items():
+            bounds = margins.EXPERIMENTS[experiment].bounds
+            assert found["quantities"].keys() >= bounds.keys()
+            for quantity, measured in found["quantities"].items():
+                where = (name, experiment, quantity)
+                assert (measured["low"], measured["high"]) == bounds.get(quantity, (None, None)), where
+                assert len(measured["values"]) == 10, where
+                if quantity in bounds:
+                    assert measured["room"] > 0, where
+                    assert measured["room"] >= measured["deviation"], where
+
+
+def test_a_number_outside_its_bounds_is_named(margins):
+    experiment = margins.Experiment(dict, {"accuracy": (0.6, None), "loss": (None, 1.0)})
+    experiment.check({"accuracy": 0.7, "loss": 0.5, "unbounded": 99.0})
+    with pytest.raises(AssertionError, match=r"accuracy is 0\.5, not above 0\.6"):
+        experiment.check({"accuracy": 0.5, "loss": 0.5})
+    with pytest.raises(AssertionError, match="loss is 1, not below 1"):
+        experiment.check({"accuracy": 0.7, "loss": 1.0})

@@ -7,8 +7,8 @@ from glimpsenet import create_model
 from glimpsenet.config import ModelConfig, TrainingConfig
 from glimpsenet.errors import SettingError
 from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
+from glimpsenet.models.policies import FixedGlimpses, OracleGlimpses
 from glimpsenet.training.objectives import (
-    Guidance,
     Listwise,
     Pathwise,
     PolicyGradient,
@@ -50,28 +50,10 @@ def place_reward(output: GlimpseOutput, labels: torch.Tensor) -> torch.Tensor:
     return covers(output.affine[:, 1:])
 
 
-@pytest.mark.parametrize("kind", ["gradient", "map", "salience"])
-def test_a_policy_learns_where_the_reward_is(kind):
-    net = model(stop_gradient=True)
-    objective = {
-        "gradient": lambda: PolicyGradient(RANGE, place_reward, net.classifier.in_features),
-        "map": lambda: ValueMap(RANGE, place_reward),
-        "salience": lambda: Salience(RANGE),
-    }[kind]()
-    parameters = [*net.policy.parameters(), *objective.parameters()]
-    optimizer = torch.optim.Adam(parameters, 0.03)
-    # Bright in the corner that pays, so that there is something to see.
-    images = torch.rand(8, 1, 32, 32) * 0.2
-    images[:, :, :16, :16] += 1
-    labels = torch.zeros(8, dtype=torch.long)
-    for _ in range(40):
-        output = net(images, policy=objective.behaviour(net, 0.3, labels, BOXES))
-        loss = objective(net, output, labels, BOXES)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    net.eval()
-    assert covers(net(images).affine[:, 1]).mean() == 1
+@pytest.mark.parametrize("name", ["gradient", "map", "salience", "guidance"])
+def test_a_policy_learns_where_the_reward_is(margins, name):
+    experiment = margins.EXPERIMENTS[name]
+    experiment.check(experiment.measure(0))
 
 
 def test_later_passes_over_a_batch_look_again_through_its_windows_and_clip():
@@ -193,35 +175,94 @@ def test_penalties_by_hand():
     assert scale_penalty(affine[:, :1]) == overlap_penalty(affine[:, :2]) == 0
 
 
-def test_penalties_make_windows_smaller_and_drive_them_apart():
-    net = model(localization="linear", gradient_factor=1.0)
-    objective = Pathwise(RANGE, scale_weight=1.0, overlap_weight=1.0)
-    images, labels = torch.rand(8, 1, 32, 32), torch.zeros(8).long()
-    optimizer, seen = torch.optim.Adam(net.policy.parameters(), 0.05), []
-    for _ in range(30):
-        output = net(images, policy=objective.behaviour(net, 0.0, labels, BOXES))
-        seen.append((scale_penalty(output.affine).item(), overlap_penalty(output.affine).item()))
-        optimizer.zero_grad()
-        objective(net, output, labels, BOXES).backward()
-        optimizer.step()
-    assert seen[-1][0] < 0.22 < seen[0][0]
-    assert seen[-1][1] < 0.9 * seen[0][1]
+FIRST = (1.0, 0.0, 0.0)
+CROSSING = (0.5, -0.4, -0.3), (0.4, 0.2, 0.1)
+"""[-0.9, 0.1] x [-0.8, 0.2] and [-0.2, 0.6] x [-0.3, 0.5] share 0.3 x 0.5 = 0.15; their areas are 1 and 0.64."""
 
 
-def test_guidance_follows_what_the_model_reads_best(monkeypatch):
-    def corner(model, images, windows, labels):
-        return -(windows[..., 1:] + 0.6).square().sum(-1)
+def test_the_gradient_of_the_scale_penalty_is_its_weight_over_the_windows():
+    affine = torch.tensor([[FIRST, *CROSSING]] * 4, dtype=torch.float64, requires_grad=True)
+    scale_penalty(affine).backward()
+    expected = torch.zeros(4, 3, 3, dtype=torch.float64)
+    expected[:, 1:, 0] = 1 / 8
+    torch.testing.assert_close(affine.grad, expected)
 
-    monkeypatch.setattr("glimpsenet.training.objectives.judge", corner)
-    net, objective = model(localization="linear", gradient_factor=1.0), Guidance(RANGE, candidates=32)
-    images, labels = torch.rand(8, 1, 32, 32), torch.zeros(8).long()
-    optimizer = torch.optim.Adam(net.policy.parameters(), 0.05)
-    for _ in range(40):
-        output = net(images, policy=objective.behaviour(net, 0.0, labels, BOXES))
-        optimizer.zero_grad()
-        objective(net, output, labels, BOXES).backward()
-        optimizer.step()
-    assert (output.affine[:, 1:, 1:] + 0.6).abs().max() < 0.2
+
+def test_the_gradient_of_the_overlap_penalty_by_hand():
+    """With the shared area I and both areas A, B: d(I / (A + B - I)) = ((A + B) dI - I d(A + B)) / (A + B - I)^2."""
+    affine = torch.tensor([[FIRST, *CROSSING]], dtype=torch.float64, requires_grad=True)
+    overlap_penalty(affine).backward()
+    together, shared = 1.64, 0.15
+    # Moving to the right, the first window gains a strip as high as what is shared: 0.5; growing, 0.3 + 0.5.
+    one = [0.8 * together - shared * 8 * 0.5, 0.5 * together, 0.3 * together]
+    other = [0.8 * together - shared * 8 * 0.4, -0.5 * together, -0.3 * together]
+    expected = torch.tensor([[[0.0] * 3, one, other]], dtype=torch.float64) / (together - shared) ** 2
+    torch.testing.assert_close(affine.grad, expected)
+    # Against it the left one moves to the left and up, the right one to the right and down, and both shrink.
+    assert (affine.grad[0, 1] > 0).all()
+    assert affine.grad[0, 2].sign().tolist() == [1, -1, -1]
+
+
+@pytest.mark.parametrize(
+    ("other", "gradient"),
+    [
+        ((0.1, 0.6, 0.6), [0.0, 0.0, 0.0]),  # apart
+        ((0.2, 0.1, 0.1), [-2 * 0.2**2 / 0.4**3, 0.0, 0.0]),  # inside: (0.2 / s)^2
+        ((0.5, 0.05, 0.05), [2 * 0.4 / 0.5**2, 0.0, 0.0]),  # around: (s / 0.5)^2
+        ((0.4, 0.0, 0.0), [0.0, 0.0, 0.0]),  # the same: a maximum
+    ],
+)
+def test_windows_that_do_not_cross_are_not_driven_apart(other, gradient):
+    affine = torch.tensor([[FIRST, (0.4, 0.0, 0.0), other]], dtype=torch.float64, requires_grad=True)
+    overlap_penalty(affine).backward()
+    torch.testing.assert_close(affine.grad[0, 1], torch.tensor(gradient, dtype=torch.float64))
+
+
+def test_penalties_reach_the_localization_network_with_their_weights_and_its_factor():
+    """The last window alone depends on the bias: d s / dz = 0.3 sigmoid', d tx / dz by the product rule."""
+    net = model(localization="linear", gradient_factor=0.02)
+    with torch.no_grad():  # windows near the centre, which cross the one at glimpse 2
+        net.policy.fc.weight *= 0.01
+    looked = FixedGlimpses({2: (0.4, 0.3, -0.2)}, net.policy)
+    output = net(torch.rand(8, 1, 32, 32), policy=looked)
+    objective = Pathwise(RANGE, scale_weight=2.0, overlap_weight=3.0)
+    (got,) = torch.autograd.grad(objective(net, output, torch.zeros(8).long(), BOXES), net.policy.fc.bias)
+
+    windows = output.affine.detach().requires_grad_()
+    (wanted,) = torch.autograd.grad(2 * scale_penalty(windows) + 3 * overlap_penalty(windows), windows)
+    assert wanted[:, 2].abs().sum(0).min() > 0
+    total = torch.zeros(3)
+    for (s, tx, ty), (ds, dtx, dty) in zip(windows[:, 2].tolist(), wanted[:, 2].tolist(), strict=True):
+        z = [(s - 0.2) / 0.3, *((t / (1 - s) + 1) / 2 for t in (tx, ty))]
+        slope = [value * (1 - value) for value in z]
+        ds -= dtx * (2 * z[1] - 1) + dty * (2 * z[2] - 1)  # a larger window has less room for its centre
+        total += 0.02 * torch.tensor([0.3 * ds * slope[0], 2 * (1 - s) * dtx * slope[1], 2 * (1 - s) * dty * slope[2]])
+    torch.testing.assert_close(got, total, atol=1e-7, rtol=1e-3)
+
+
+def test_the_scale_penalty_makes_windows_small(margins):
+    experiment = margins.EXPERIMENTS["scale-penalty"]
+    experiment.check(experiment.measure(0))
+
+
+def test_salience_is_the_likelihood_of_the_window_on_the_box_where_it_may_be_chosen():
+    net = model(max_overlap=0.5)
+    wanted = OracleGlimpses(RANGE, BOXES)
+    # Half of the batch has been there at glimpse 2, and may not choose it again.
+    elsewhere = torch.tensor([0.25, 0.75, 0.75])
+    there = wanted.look(net(torch.rand(8, 1, 32, 32)).state)
+    second = torch.where(torch.arange(8)[:, None] < 4, there, elsewhere)
+    output = net(torch.rand(8, 1, 32, 32), policy=FixedGlimpses({2: second}, net.policy))
+    loss = Salience(RANGE)(net, output, torch.zeros(8).long(), BOXES)
+    terms = []
+    for step, counted in ((2, range(8)), (3, range(4, 8))):
+        distribution = net.policy.distribution(output.state.before(step))
+        assert distribution.may_choose(there).tolist() == [image in counted for image in range(8)]
+        terms += [-distribution.log_probability(there)[image] for image in counted]
+    torch.testing.assert_close(loss, torch.stack(terms).sum() / 16)
+    (gradient,) = torch.autograd.grad(loss, net.policy.score.weight)
+    (expected,) = torch.autograd.grad(torch.stack(terms).sum() / 16, net.policy.score.weight)
+    torch.testing.assert_close(gradient, expected)
 
 
 def test_unknown_boxes_teach_nothing():

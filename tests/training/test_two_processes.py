@@ -32,36 +32,9 @@ def test_two_processes_leave_one_run(tmp_path):
     assert done.stdout.count("validation images") == 1
 
 
-def test_two_processes_learn_what_one_does_with_the_same_global_batch(tmp_path):
-    """A backbone without batch statistics, and nothing drawn at random. Weights to 3e-4, losses to 1e-4.
-
-    What is left is the order in which gradients are added up; AdamW makes steps of it where they are zero but for that.
-    """
-    model = ["--backbone", "test_convnext", "--localization", "linear", "--image-size", "64", "--glimpse-size", "32"]
-    data = ["--train-scenes", "64", "--val-scenes", "11", "--diversity", "0", "--random-until", "0"]
-    learn = ["--objective", "pathwise", "--precision", "float32", "--max-steps", "6", "--validations", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for name, split in {"one": ["--batch-size", "8"], "two": ["--batch-size", "4", "--devices", "2"]}.items():
-        command = ["train", "digits", *model, *data, *learn, *split, "--device", "cpu", "--out", str(tmp_path / name)]
-        done = subprocess.run(
-            [sys.executable, "-m", "glimpsenet", *command], capture_output=True, text=True, env=environment, check=False
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-    one, two = (safetensors.torch.load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
-    torch.testing.assert_close(one, two, atol=3e-4, rtol=1e-3)
-    metrics = [json.loads((tmp_path / name / "summary.json").read_text())["metrics"] for name in ("one", "two")]
-    assert metrics[0]["accuracy"] == metrics[1]["accuracy"]
-    assert metrics[0]["num_images"] == metrics[1]["num_images"] == 11
-    assert metrics[0]["loss"] == pytest.approx(metrics[1]["loss"], rel=1e-4)
-    # It did learn: the weights of a run that is two steps longer are further away than the tolerance.
-    begun = torch.load(tmp_path / "one/checkpoints/best.ckpt", weights_only=True)
-    last = torch.load(tmp_path / "one/checkpoints/last.ckpt", weights_only=True)
-    if begun["global_step"] < last["global_step"]:
-        moved = max((begun["state_dict"][key] - last["state_dict"][key]).abs().max() for key in begun["state_dict"])
-        assert moved > 1e-3
-    assert (tmp_path / "two/metrics.csv").read_text().count("\n") == (tmp_path / "one/metrics.csv").read_text().count(
-        "\n"
-    )
+def test_two_processes_learn_what_one_does_with_the_same_global_batch(margins):
+    experiment = margins.EXPERIMENTS["processes"]
+    experiment.check(experiment.measure(0))
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the second process through /proc")

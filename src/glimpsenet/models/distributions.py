@@ -35,6 +35,10 @@ class WindowDistribution(abc.ABC):
     def log_probability(self, affine: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
         """Logarithm of the probability (or its density) of a window."""
 
+    def may_choose(self, affine: Float[Tensor, "batch 3"]) -> Bool[Tensor, "batch"]:
+        """Whether a window can be drawn at all."""
+        return torch.ones_like(affine[:, 0], dtype=torch.bool)
+
     @abc.abstractmethod
     def entropy(self) -> Float[Tensor, "batch"]:
         """In nats."""
@@ -76,6 +80,10 @@ class CategoricalWindows(WindowDistribution):
     def log_probability(self, affine: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
         """Of the candidate nearest to each window."""
         return self.log_probabilities.gather(1, self.nearest(affine)[:, None])[:, 0]
+
+    def may_choose(self, affine: Float[Tensor, "batch 3"]) -> Bool[Tensor, "batch"]:
+        """Whether the candidate nearest to each window is allowed."""
+        return self.allowed.gather(1, self.nearest(affine)[:, None])[:, 0]
 
     def score(self, affine: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
         """The score of the candidate nearest to each window."""

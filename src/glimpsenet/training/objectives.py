@@ -82,6 +82,8 @@ class Objective(nn.Module, abc.ABC):
 class Pathwise(Objective):
     """The policy learns from the classification loss, through its windows; of its own are only penalties on these.
 
+    Gradients of the penalties, too, are multiplied by the localization network's factor on their way back.
+
     Args:
         scale_range: smallest and largest s.
         scale_weight: of :func:`~glimpsenet.training.penalties.scale_penalty`.
@@ -298,7 +300,7 @@ class FeatureMap(Objective):
 class Salience(Objective):
     """Learns from boxes: the likelihood of the oracle's window, or, without probabilities, the distance to it.
 
-    Images without a known box do not count.
+    Images without a known box do not count; a window that the policy may not choose again costs nothing.
     """
 
     def forward(self, model: GlimpseNet, output: GlimpseOutput, labels: Tensor, boxes: Tensor) -> Tensor:
@@ -431,8 +433,13 @@ def judge(
 
 
 def _distance(policy: Policy, state: GlimpseState, wanted: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
+    """From what a policy chooses to what it should; 0 for a window that it may not choose.
+
+    Of such a window the likelihood is no lesson: its gradient pushes down the scores of all that are allowed.
+    """
     if isinstance(policy, StochasticPolicy):
-        return -policy.distribution(state).log_probability(wanted)
+        distribution = policy.distribution(state)
+        return -distribution.log_probability(wanted) * distribution.may_choose(wanted)
     return (policy(state) - wanted).square().sum(1)
 
 
