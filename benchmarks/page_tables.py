@@ -197,6 +197,29 @@ def pipeline(result: Result) -> list[str]:
     return [*decoding, "", *loading, "", *cores, "", size, *circumstances(result)]
 
 
+def pixels(result: Result) -> list[str]:
+    """A row a mode of files: how far two libraries are apart, and what listening to libtiff costs."""
+    rows = [
+        [
+            row["files"],
+            f"`{row['mode']}`",
+            row["tolerance"]["why"],
+            f"{row['mean']:.3f}",
+            str(row["most"]),
+            f"{row['tolerance']['most']}",
+        ]
+        for row in result["rows"]
+    ]
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    noise = result["noise"]
+    cost = (
+        f"Listening to libtiff costs {noise['listening_us']} µs an image, decoding a TIFF file of 128 x 128 pixels"
+        f" {noise['decoding_128_px_us']:.0f} µs. {versions}."
+    )
+    columns = ["files", "mode", "expected", "mean difference", "largest", "tolerated"]
+    return [*table(columns, rows, words=3), "", cost, *circumstances(result)]
+
+
 def localization(result: Result) -> list[str]:
     """A row a method, the best first: mean and deviation over seeds, and where its windows came to lie."""
     rows = [
@@ -391,6 +414,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "learning": of("speed-learning.json", learning),
     "scaling": of("speed-scaling.json", scaling, "break_even"),
     "early-exit": of("speed-early-exit.json", early_exit, *SAID),
+    "pixels": of("pixels.json", pixels),
     "pipeline": of("speed-pipeline.json", pipeline),
     "localization-digits": of("localization-digits.json", localization, *SAID),
     "localization-digits-fifth": of("localization-digits-fifth.json", localization, *SAID),

@@ -66,7 +66,7 @@ GEOMETRY = {
 SETTINGS = {
     Config: "model data training seed",
     DigitsConfig: "train_scenes val_scenes test_scenes num_clutter noise",
-    FolderConfig: "data augmentation skip_bad",
+    FolderConfig: "data augmentation skip_bad value_range",
     ModelConfig: "backbone backbone_weights pretrained num_glimpses image_size glimpse_size scale_range sampling "
     "align_corners spatial_clue clue_with_scale fusion num_heads even_attention batch_norm localization "
     "localization_layer localization_noise token_scales token_subcells max_overlap stop_gradient freeze_backbone "

@@ -18,6 +18,7 @@ import tyro
 
 from glimpsenet.bench.cli import bench_app
 from glimpsenet.config import Config, DigitsConfig, check_seed
+from glimpsenet.data.noise import one_warning
 from glimpsenet.errors import DataWarning, FigureWarning, SettingError, UserError, did_you_mean, needs_extra, printable
 from glimpsenet.inspection.cli import inspect_app
 from glimpsenet.recipes import RECIPES
@@ -788,7 +789,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: no file name may end a command
     try:
-        with _warnings_in_one_line():
+        with _warnings_in_one_line(), one_warning():
             _run_or_name_the_misspelt(arguments)
     except UserError as error:
         if debug:

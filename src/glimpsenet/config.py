@@ -147,6 +147,17 @@ class FolderConfig:
     """light: small moves, zooms and colour changes; imagenet: random resized crop, flip, AutoAugment."""
     skip_bad: bool = False
     """Skip unreadable images, and count them, instead of stopping."""
+    value_range: tuple[float, float] | None = None
+    """Values that become black and white in 16-bit, 32-bit and floating-point grey images, in the files' own units
+    (0 4095 for a 12-bit camera); those outside are cut off. If not given: all that an integer type of up to 16 bits
+    holds, and 0 1 for floating point. 8-bit images have none, and are refused with it."""
+
+    def __post_init__(self) -> None:
+        black, white = self.value_range or (0.0, 1.0)
+        _require(
+            -math.inf < black < white < math.inf,
+            f"value_range must be two finite numbers, black below white, got {black:g} {white:g}",
+        )
 
 
 DataConfig = DigitsConfig | FolderConfig
@@ -267,10 +278,14 @@ class Config:
     def __post_init__(self) -> None:
         check_seed(self.seed)
 
+    @property
+    def photos(self) -> FolderConfig:
+        """How image files are read and made square: as those of the data set; plainly, where it is made of none."""
+        return self.data if isinstance(self.data, FolderConfig) else FolderConfig(augmentation="none")
+
     def with_data(self, folder: Path) -> "Config":
         """The same on another image folder."""
-        kind = self.data if isinstance(self.data, FolderConfig) else FolderConfig(augmentation="none")
-        return dataclasses.replace(self, data=dataclasses.replace(kind, data=folder))
+        return dataclasses.replace(self, data=dataclasses.replace(self.photos, data=folder))
 
 
 def check_seed(seed: int) -> None:

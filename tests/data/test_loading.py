@@ -81,7 +81,7 @@ def test_worker_processes_make_the_same_batches(dataset):
     assert len(alone) == len(helped) == 4
     for one, other in zip(alone, helped, strict=True):
         assert one.problems == other.problems
-        for mine, theirs in zip(one[:-1], other[:-1], strict=True):
+        for mine, theirs in zip(one[:5], other[:5], strict=True):
             torch.testing.assert_close(mine, theirs, rtol=0, atol=0, equal_nan=True)
 
 

@@ -48,7 +48,7 @@ def images_of_all_kinds() -> dict[str, bytes]:
     rng = np.random.default_rng(0)
     colour = Image.fromarray(rng.integers(256, size=(48, 64, 3), dtype=np.uint8))
     wide = Image.fromarray(rng.integers(65536, size=(48, 64), dtype=np.uint16))
-    real = Image.fromarray(rng.normal(size=(20, 20)).astype(np.float32))
+    real = Image.fromarray(rng.random(size=(20, 20)).astype(np.float32))
     turned = Image.Exif()
     turned[0x0112] = 6
     kinds = {

@@ -12,7 +12,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from torchvision.transforms import v2
 from glimpsenet.config import FolderConfig
 from glimpsenet.data.finding import LeftOut, find_classes, find_folders, holds_images, walk_images
 from glimpsenet.data.images import HEIF_EXTENSIONS, UnreadableImageError, check_header, read_image
+from glimpsenet.data.pixels import ValueRange
 from glimpsenet.data.sample import UNKNOWN_BOX, Index, Sample, Splits
 from glimpsenet.data.spread import spread_over_classes
 from glimpsenet.data.transforms import augmentation_of, evaluation_transform, training_transform
@@ -49,6 +50,7 @@ class PhotoDataset(Dataset[Sample]):
         transform: torchvision v2 transform, to a square.
         boxes: file -> pixel box.
         channels: 3 for colour, 1 for grey.
+        value_range: see :class:`~glimpsenet.config.FolderConfig`.
         seed: of the augmentation.
     """
 
@@ -60,10 +62,11 @@ class PhotoDataset(Dataset[Sample]):
         *,
         boxes: dict[Path, Tensor] | None = None,
         channels: int = 3,
+        value_range: ValueRange | None = None,
         seed: int = 0,
     ):
         self.files, self.labels, self.transform = list(files), list(labels), transform
-        self.boxes, self.channels, self.seed = boxes or {}, channels, seed
+        self.boxes, self.channels, self.value_range, self.seed = boxes or {}, channels, value_range, seed
 
     @property
     def has_boxes(self) -> bool:
@@ -77,7 +80,7 @@ class PhotoDataset(Dataset[Sample]):
         epoch, index = address
         file, label = self.files[index], self.labels[index]
         try:
-            photo = tv_tensors.Image(read_image(file, self.channels))
+            photo = tv_tensors.Image(read_image(file, self.channels, self.value_range))
         except UnreadableImageError as error:
             return Sample(index, None, label, problem=str(error))
         height, width = photo.shape[-2:]
@@ -130,12 +133,13 @@ def open_folder(
     left_out.warn()
     _warn_of_empty_classes(held_out)
     boxes = read_boxes(root / "boxes.csv", root) if (root / "boxes.csv").exists() else {}
+    pixels: dict[str, Any] = {"channels": channels, "value_range": config.value_range}
     images = None
     if training is not None:
         transform = training_transform(image_size, config.augmentation)
         # AutoAugment moves pixels but cannot move boxes.
         carried = {} if config.augmentation == "imagenet" else boxes
-        images = PhotoDataset(training.files, training.labels, transform, boxes=carried, channels=channels, seed=seed)
+        images = PhotoDataset(training.files, training.labels, transform, boxes=carried, seed=seed, **pixels)
         if not config.skip_bad:
             _check_headers([file for file in training.files if file.suffix.lower() in HEIF_EXTENSIONS][:1])
             for split in held_out.values():
@@ -143,7 +147,7 @@ def open_folder(
                 _check_headers([split.files[place] for place in places])
     transform = evaluation_transform(image_size, config.augmentation)
     datasets = {
-        name: PhotoDataset(split.files, split.labels, transform, boxes=boxes, channels=channels)
+        name: PhotoDataset(split.files, split.labels, transform, boxes=boxes, **pixels)
         for name, split in held_out.items()
     }
     return Splits(images, datasets["val"], datasets.get("test"), held_out["val"].classes, channels)

@@ -1,7 +1,7 @@
 """Reading photos as they come: any mode Pillow knows -> RGB uint8, upright.
 
-Greyscale, palette, CMYK, alpha (laid on white) and 16-bit (scaled, not clipped) images become 8-bit RGB; the EXIF
-orientation is applied. Anything else is an :class:`UnreadableImageError` that names the file.
+What becomes of each mode is in :mod:`glimpsenet.data.pixels`; the EXIF orientation is applied. Whatever cannot be read
+is an :class:`UnreadableImageError` that names the file.
 
 Files may be a stranger's. Only the decoders of known formats are asked (Pillow would hand PostScript to Ghostscript,
 whatever the file is called), only regular files are opened (a pipe would be waited for), and the size that a file
@@ -10,17 +10,21 @@ claims is checked before a pixel of it is decoded.
 
 import contextlib
 import io
+import logging
 import os
+import re
 import stat
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
+from glimpsenet.data.noise import listening
+from glimpsenet.data.pixels import ValueRange, to_eight_bits
 from glimpsenet.errors import UserError, first_line
 
 HEIF_EXTENSIONS = (".heic", ".heif")
@@ -46,20 +50,29 @@ HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"
 MAX_PIXELS = 89_478_485
 """The largest image that is decoded: Pillow's own limit. Some kilobytes of PNG can claim any size, and decoding takes
 up to 16 bytes a pixel."""
+MAX_SCANS = 100
+"""The most passes that a JPEG file may take over its pixels; usual are up to ten, and some bytes can ask for each."""
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # or Python prints what Pillow logs before it raises it
 
 
 class UnreadableImageError(UserError):
     """A file that is no image, or a broken one."""
 
 
-def read_image(file: Path, channels: int = 3) -> Tensor:
-    """An image file as uint8 ``[channel, height, width]``, upright; ``channels`` is 3 (RGB) or 1 (grey).
+def read_image(file: Path, channels: int = 3, value_range: ValueRange | None = None) -> Tensor:
+    """An image file as uint8 ``[channel, height, width]``, upright.
+
+    Args:
+        file: of a known format, whatever its name.
+        channels: 3 (RGB) or 1 (grey).
+        value_range: the values that become black and white, of grey with more than 8 bits; see
+            :class:`~glimpsenet.config.FolderConfig`.
 
     Raises:
         UnreadableImageError: naming the file and what is wrong with it.
     """
     with _named(file):
-        return _decode(file, channels)
+        return _decode(file, channels, value_range, name=str(file))
 
 
 def check_header(file: Path) -> None:
@@ -103,14 +116,21 @@ def _lacking_decoder(start: bytes) -> str | None:
     return None
 
 
-def decode_image(content: bytes, channels: int = 3, *, name: str = "the image", max_pixels: int = MAX_PIXELS) -> Tensor:
+def decode_image(
+    content: bytes,
+    channels: int = 3,
+    value_range: ValueRange | None = None,
+    *,
+    name: str = "the image",
+    max_pixels: int = MAX_PIXELS,
+) -> Tensor:
     """The same of an image file in memory, which errors call ``name``.
 
     Raises:
         UnreadableImageError: saying what is wrong with it.
     """
     try:
-        return _decode(io.BytesIO(content), channels, max_pixels)
+        return _decode(io.BytesIO(content), channels, value_range, name=name, max_pixels=max_pixels)
     except UnidentifiedImageError as error:
         reason = _lacking_decoder(content) or "it is no image of a known format"
         raise UnreadableImageError(f"cannot read {name}: {reason}") from error
@@ -119,32 +139,84 @@ def decode_image(content: bytes, channels: int = 3, *, name: str = "the image", 
 
 
 @contextlib.contextmanager
-def _open(source: Path | io.BytesIO, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
-    # Pillow warns of odd metadata; what it then makes of the pixels is all there is to say about the file.
-    with warnings.catch_warnings(action="ignore"), Image.open(source, formats=FORMATS) as image:
+def _open(source: Path | io.BytesIO, max_pixels: int = MAX_PIXELS) -> Iterator[ImageFile.ImageFile]:
+    with _pillow_warns_of_nothing(), Image.open(source, formats=FORMATS) as image:
         if image.width * image.height > max_pixels:
             raise ValueError(f"{image.width} x {image.height} pixels are more than {max_pixels}; make it smaller")
         yield image
 
 
-def _decode(source: Path | io.BytesIO, channels: int, max_pixels: int = MAX_PIXELS) -> Tensor:
+def _decode(
+    source: Path | io.BytesIO,
+    channels: int,
+    value_range: ValueRange | None,
+    *,
+    name: str,
+    max_pixels: int = MAX_PIXELS,
+) -> Tensor:
     with _open(source, max_pixels) as image:
-        upright = ImageOps.exif_transpose(image)
-        picture = _to_eight_bits(upright).convert("L" if channels == 1 else "RGB")
-        return functional.pil_to_tensor(picture)
+        if image.format in ("JPEG", "MPO"):
+            _check_scans(image)
+        with listening(name):
+            image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        return functional.pil_to_tensor(to_eight_bits(image, value_range).convert("L" if channels == 1 else "RGB"))
 
 
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode == "I":
-        values = functional.pil_to_tensor(image).to(torch.int32)
-        return functional.to_pil_image(values.clamp_(0, 65535).floor_divide_(257).to(torch.uint8))
-    if image.mode == "F":
-        values = functional.pil_to_tensor(image)
-        if not values.isfinite().all():
-            raise ValueError("some of its pixels are not finite numbers")
-        brightest = values.max().clamp(min=1e-12)
-        return functional.to_pil_image((values / brightest * 255).clamp(0, 255).to(torch.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image
+class _Readers:
+    """How many threads read, and how the filters of warnings come back after the last."""
+
+    lock = threading.Lock()
+    reading = 0
+    filters = contextlib.ExitStack()
+
+    @classmethod
+    def unlock(cls) -> None:
+        """In a process that was forked while a thread held the lock, which is not there to release it."""
+        cls.lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_Readers.unlock)
+
+
+@contextlib.contextmanager
+def _pillow_warns_of_nothing() -> Iterator[None]:
+    """Pillow warns of odd metadata; what it then makes of the pixels is all there is to say about the file.
+
+    Filters of warnings are the process's: were each thread to save and restore them, the last to come out would restore
+    what another one had set.
+    """
+    with _Readers.lock:
+        if _Readers.reading == 0:
+            _Readers.filters.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", module=r"PIL\b")
+        _Readers.reading += 1
+    try:
+        yield
+    finally:
+        with _Readers.lock:
+            _Readers.reading -= 1
+            if _Readers.reading == 0:
+                _Readers.filters.close()
+
+
+_MARKER = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])")
+"""Of a JPEG file's segment, with its length behind it; compressed data hold none."""
+_SCAN, _END = b"\xda", b"\xd9"
+
+
+def _check_scans(image: ImageFile.ImageFile) -> None:
+    """Refuse a JPEG file of more than MAX_SCANS passes: ten bytes are enough for one, and a second for many pixels."""
+    file = image.fp
+    assert file is not None
+    position = file.tell()
+    file.seek(0)
+    content = file.read()
+    file.seek(position)
+    scans, place = 0, 0
+    while (found := _MARKER.search(content, place)) and found[1] != _END:
+        scans += found[1] == _SCAN
+        if scans > MAX_SCANS:
+            raise ValueError(f"its pixels are spread over more than {MAX_SCANS} scans; save it anew")
+        place = found.end() + int.from_bytes(content[found.end() : found.end() + 2])

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from glimpsenet.config import Config, DigitsConfig
+from glimpsenet.data.noise import gather, one_warning, start_worker
 from glimpsenet.data.sample import Batch, GlimpseDataset, Index, Splits, collate
 from glimpsenet.errors import UserError, first_line
 
@@ -149,17 +150,33 @@ def workers_that_die() -> Iterator[None]:
         ) from error
 
 
+class _Loader(DataLoader[Batch]):
+    """Of batches; what decoders said of their images, in whichever process, is one warning a pass or, within a
+    :func:`~glimpsenet.data.noise.one_warning`, a run."""
+
+    def __iter__(self) -> Iterator[Batch]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return _listened_to(super().__iter__())  # workers start now, not with the first batch
+
+
+def _listened_to(batches: Iterator[Batch]) -> Iterator[Batch]:
+    with one_warning():
+        for batch in batches:
+            gather(batch.noise)
+            yield batch
+
+
 def create_loader(
     dataset: GlimpseDataset, sampler: Sampler[Index], batch_size: int, *, workers: int = 0, pin_memory: bool = False
 ) -> DataLoader[Batch]:
     """A loader of :class:`~glimpsenet.data.sample.Batch`."""
     assert isinstance(dataset, Dataset)
-    return DataLoader(
+    return _Loader(
         dataset,
         batch_size,
         sampler=sampler,
         collate_fn=collate,
         num_workers=workers,
+        worker_init_fn=start_worker,
         persistent_workers=workers > 0,
         # Workers' seeds are drawn from this one: torch's global random numbers stay as they are.
         generator=torch.Generator(),

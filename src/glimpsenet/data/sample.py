@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from glimpsenet.data.noise import Noise, take_along
 from glimpsenet.errors import UserError
 
 Index = tuple[int, int]
@@ -41,6 +42,8 @@ class Batch(NamedTuple):
     boxes: Tensor
     photo_sizes: Tensor
     problems: list[str]
+    noise: Noise = {}  # noqa: RUF012
+    """What libtiff said in the worker process that read these samples, since its batch before."""
 
 
 class GlimpseDataset(Protocol):
@@ -92,7 +95,7 @@ class Splits(NamedTuple):
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack the readable samples; ``images`` has length 0 if there is none."""
+    """Stack the readable samples, where they were read; ``images`` has length 0 if there is none."""
     readable = [sample for sample in samples if sample.image is not None]
     images = [sample.image for sample in readable if sample.image is not None]
     return Batch(
@@ -102,4 +105,5 @@ def collate(samples: Sequence[Sample]) -> Batch:
         boxes=torch.stack([sample.box for sample in readable]) if readable else torch.empty(0, 4),
         photo_sizes=torch.tensor([sample.photo_size for sample in readable], dtype=torch.long).view(-1, 2),
         problems=[sample.problem for sample in samples if sample.image is None],
+        noise=take_along(),
     )

@@ -27,6 +27,7 @@ from torchvision.transforms import v2
 from glimpsenet.config import FolderConfig
 from glimpsenet.data.folder import PhotoDataset, open_folder
 from glimpsenet.data.images import EXTENSIONS, UnreadableImageError, decode_image
+from glimpsenet.data.pixels import ValueRange
 from glimpsenet.data.sample import Index, Sample, Splits
 from glimpsenet.data.transforms import augmentation_of, evaluation_transform, training_transform
 from glimpsenet.errors import UserError, first_line, needs_extra
@@ -65,6 +66,7 @@ class ShardDataset(Dataset[Sample]):
         num_classes: labels are below it.
         transform: torchvision v2 transform, to a square.
         channels: 3 for colour, 1 for grey.
+        value_range: see :class:`~glimpsenet.config.FolderConfig`.
         seed: of the augmentation.
     """
 
@@ -78,10 +80,11 @@ class ShardDataset(Dataset[Sample]):
         transform: v2.Transform,
         *,
         channels: int = 3,
+        value_range: ValueRange | None = None,
         seed: int = 0,
     ):
         self.files, self.sizes, self.num_classes, self.transform = list(files), list(sizes), num_classes, transform
-        self.channels, self.seed = channels, seed
+        self.channels, self.value_range, self.seed = channels, value_range, seed
         self._ends = list(itertools.accumulate(sizes))
         self._labels: list[int] | None = None
         self._open: tuple[int, list[dict[str, Any]]] | None = None
@@ -126,7 +129,7 @@ class ShardDataset(Dataset[Sample]):
         if not found:
             raise UnreadableImageError(f"no image {name}; known are {' '.join(EXTENSIONS)}")
         label = self._label(record, file)
-        return decode_image(record[found[0]], self.channels, name=f"image {name}"), label
+        return decode_image(record[found[0]], self.channels, self.value_range, name=f"image {name}"), label
 
     def _label(self, record: dict[str, Any], file: Path) -> int:
         name = f"{record['__key__']} in {file}"
@@ -177,7 +180,8 @@ def open_shards(
         counts = [sizes[file.name] if file.name in sizes else sum(1 for _ in read_shard(file)) for file in files]
         if not sum(counts):
             raise UserError(f"no samples in {files[0]} and the shards beside it")
-        return ShardDataset(files, counts, len(known), transform, channels=channels, seed=seed)
+        pixels: dict[str, Any] = {"channels": channels, "value_range": config.value_range}
+        return ShardDataset(files, counts, len(known), transform, seed=seed, **pixels)
 
     training = None
     if classes is None or train:

@@ -15,7 +15,6 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from glimpsenet.config import FolderConfig
 from glimpsenet.data.images import UnreadableImageError, decode_image
 from glimpsenet.data.transforms import evaluation_transform
 from glimpsenet.runs import Run
@@ -36,10 +35,9 @@ def make_square(upload: bytes, run: Run) -> Picture:
     Raises:
         UnreadableImageError: saying what is wrong with it.
     """
-    data = run.config.data
-    augmentation = data.augmentation if isinstance(data, FolderConfig) else "none"
-    transform = evaluation_transform(run.config.model.image_size, augmentation)
-    return transform(decode_image(upload, run.channels, max_pixels=MAX_PIXELS))
+    photos = run.config.photos
+    transform = evaluation_transform(run.config.model.image_size, photos.augmentation)
+    return transform(decode_image(upload, run.channels, photos.value_range, max_pixels=MAX_PIXELS))
 
 
 def to_url(image: Tensor) -> str:
@@ -74,12 +72,13 @@ def from_url(url: str, run: Run) -> Picture:
     return picture
 
 
-def thumbnail(upload: bytes, side: int) -> str:
-    """An image file, small, as a data URL.
+def thumbnail(upload: bytes, run: Run, side: int) -> str:
+    """An image file, small, as a data URL; its pixels as ``run`` reads them.
 
     Raises:
         UnreadableImageError: saying what is wrong with it.
     """
-    image = functional.to_pil_image(decode_image(upload, max_pixels=MAX_PIXELS))
+    photo = decode_image(upload, value_range=run.config.photos.value_range, max_pixels=MAX_PIXELS)
+    image = functional.to_pil_image(photo)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     return to_url(functional.pil_to_tensor(image))

@@ -11,6 +11,7 @@ browser asks leave before it sends the content types used here to another site, 
 
 import contextlib
 import errno
+import functools
 import ipaddress
 import json
 import os
@@ -38,6 +39,7 @@ from glimpsenet.demo.pictures import MAX_BYTES, MAX_PIXELS, make_square, thumbna
 from glimpsenet.errors import SettingError, UserError
 from glimpsenet.inspection.arrows import LONGEST
 from glimpsenet.inspection.figures import PALETTE
+from glimpsenet.runs import Run
 
 STATIC = str(files("glimpsenet.demo") / "static")
 THUMBNAIL = 80
@@ -112,7 +114,8 @@ def build_app(exhibits: Sequence[Exhibit], examples: Sequence[Example], host: st
         except (KeyError, ValueError) as error:
             raise UserError("say which examples: ?start=0&count=8") from error
         chosen = range(len(examples))[max(0, start) : max(0, start) + min(count, MAX_EXAMPLES)]
-        rows = [await anyio.to_thread.run_sync(_describe_example, examples, place, limiter=slow) for place in chosen]
+        describe = functools.partial(_describe_example, examples, exhibits[0].run)
+        rows = [await anyio.to_thread.run_sync(describe, place, limiter=slow) for place in chosen]
         return JSONResponse(rows)
 
     async def send_example(request: Request) -> Response:
@@ -174,10 +177,10 @@ async def _body(request: Request, media_type: str) -> bytes:
     return bytes(body)
 
 
-def _describe_example(examples: Sequence[Example], place: int) -> dict[str, Any]:
+def _describe_example(examples: Sequence[Example], run: Run, place: int) -> dict[str, Any]:
     try:
         example = examples[place]
-        return {"place": place, "label": example.label, "thumbnail": thumbnail(example.data, THUMBNAIL)}
+        return {"place": place, "label": example.label, "thumbnail": thumbnail(example.data, run, THUMBNAIL)}
     except (UserError, OSError):  # told once somebody picks it
         return {"place": place, "label": None, "thumbnail": None}
 

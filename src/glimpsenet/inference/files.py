@@ -8,13 +8,13 @@ since resizing, padding and cropping all keep the centre.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from glimpsenet import geometry
-from glimpsenet.config import FolderConfig
 from glimpsenet.data.folder import PhotoDataset
 from glimpsenet.data.loading import InOrder, create_loader
 from glimpsenet.data.transforms import evaluation_transform, square_scale
@@ -79,8 +79,10 @@ def predict(
     """
     files = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
     size = run.config.model.image_size
-    augmentation = run.config.data.augmentation if isinstance(run.config.data, FolderConfig) else "none"
-    dataset = PhotoDataset(files, [0] * len(files), evaluation_transform(size, augmentation), channels=run.channels)
+    photos = run.config.photos
+    transform = evaluation_transform(size, photos.augmentation)
+    pixels: dict[str, Any] = {"channels": run.channels, "value_range": photos.value_range}
+    dataset = PhotoDataset(files, [0] * len(files), transform, **pixels)
     device = run.model.classifier.weight.device
     predictor = Predictor(accelerate(run.model), rule)
     for batch in create_loader(dataset, InOrder(len(files)), batch_size):
@@ -94,7 +96,7 @@ def predict(
         windows = geometry.affine_to_box(output.affine, size).cpu()
         for row, place in enumerate(batch.places.tolist()):
             width, height = batch.photo_sizes[row].tolist()
-            scale = square_scale(width, height, size, augmentation)
+            scale = square_scale(width, height, size, photos.augmentation)
             centre = torch.tensor([width, height] * 2) / 2
             looks = int(output.looks[row])
             yield Prediction(

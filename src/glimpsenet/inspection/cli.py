@@ -50,7 +50,6 @@ class Observed:
 
 def _read(run: Path, image: Path, device: str) -> "tuple[Run, Tensor]":
     """A run, and an image file as its model takes it."""
-    from glimpsenet.config import FolderConfig
     from glimpsenet.data.images import read_image
     from glimpsenet.data.transforms import evaluation_transform
     from glimpsenet.devices import choose_device
@@ -59,10 +58,9 @@ def _read(run: Path, image: Path, device: str) -> "tuple[Run, Tensor]":
     if image.is_dir():
         raise UserError(f"{image} is a folder; name one image file")
     loaded = load_run(run, choose_device(device))
-    data = loaded.config.data
-    augmentation = data.augmentation if isinstance(data, FolderConfig) else "none"
-    transform = evaluation_transform(loaded.config.model.image_size, augmentation)
-    return loaded, transform(read_image(image, loaded.channels))
+    photos = loaded.config.photos
+    transform = evaluation_transform(loaded.config.model.image_size, photos.augmentation)
+    return loaded, transform(read_image(image, loaded.channels, photos.value_range))
 
 
 def _observe(run: Path, image: Path, look: Look) -> Observed:

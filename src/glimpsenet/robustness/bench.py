@@ -18,7 +18,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from glimpsenet.config import FolderConfig
 from glimpsenet.data.finding import LeftOut, find_images
 from glimpsenet.data.folder import PhotoDataset
 from glimpsenet.data.imagenet import CORRUPTIONS
@@ -301,9 +300,9 @@ def _open_ready(folder: Path, run: Run, left_out: LeftOut) -> PhotoDataset:
     if strange := sorted({file.relative_to(folder).parts[0] for file in files} - places.keys()):
         raise UserError(f"class '{strange[0]}' is in {folder} but not among the trained ones; remove it")
     labels = [places[file.relative_to(folder).parts[0]] for file in files]
-    augmentation = run.config.data.augmentation if isinstance(run.config.data, FolderConfig) else "none"
-    transform = evaluation_transform(run.config.model.image_size, augmentation)
-    return PhotoDataset(files, labels, transform, channels=run.channels)
+    photos = run.config.photos
+    transform = evaluation_transform(run.config.model.image_size, photos.augmentation)
+    return PhotoDataset(files, labels, transform, channels=run.channels, value_range=photos.value_range)
 
 
 def _drawn(

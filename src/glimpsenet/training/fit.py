@@ -28,6 +28,7 @@ from glimpsenet.data.loading import (
     open_data,
     workers_that_die,
 )
+from glimpsenet.data.noise import one_warning
 from glimpsenet.data.sample import GlimpseDataset, Index, Splits
 from glimpsenet.data.shards import ShardDataset
 from glimpsenet.devices import choose_device, computes_in_bfloat16
@@ -52,6 +53,7 @@ from glimpsenet.training.stopping import StopTogether
 from glimpsenet.training.task import GlimpseTask, check_objective, count_steps
 
 
+@one_warning()
 def fit(
     config: Config,
     out: str | Path,
