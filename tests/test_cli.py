@@ -265,7 +265,7 @@ def test_too_small_scenes_are_refused(refused, tmp_path):
 def test_training_tells_its_accuracy_and_where_the_run_is(out, tmp_path):
     told = out("train", "digits", "--out", tmp_path / "run", *TINY)
     summary = json.loads((tmp_path / "run/summary.json").read_text())
-    assert "6 validation images" in told
+    assert "6 val images" in told
     line = next(line for line in told.splitlines() if "learned: accuracy" in line)
     assert line.split()[2:] == [f"{value:.3f}" for value in summary["metrics"]["accuracy"]]
     assert f"best on validation, at step {summary['best_step']} of 3" in told

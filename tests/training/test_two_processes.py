@@ -29,7 +29,7 @@ def test_two_processes_leave_one_run(tmp_path):
     assert summary["metrics"]["num_images"] == 9
     rows = (tmp_path / "run/metrics.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["step", "1", "2", "2", "3", "4", "4"]
-    assert done.stdout.count("validation images") == 1
+    assert done.stdout.count("val images") == 1
 
 
 def test_two_processes_learn_what_one_does_with_the_same_global_batch(margins):

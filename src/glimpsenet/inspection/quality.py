@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
-from scipy.stats import binomtest, bootstrap
+from scipy import stats
 from torch import Tensor
 
 from glimpsenet.inspection.figures import PALETTE, save_result
@@ -265,7 +265,7 @@ def _estimate(groups: list[Float[np.ndarray, "sweep"]], measure: Measure, rng: n
     numbers = np.concatenate(groups)
     value = float(measure.summary(numbers))
     if measure.is_share:
-        interval = binomtest(round(numbers.sum()), len(numbers)).proportion_ci(0.95, method="wilson")
+        interval = stats.binomtest(round(numbers.sum()), len(numbers)).proportion_ci(0.95, method="wilson")
         return Estimate(value, float(interval.low), float(interval.high))
     if min(map(len, groups)) < 2:  # one sweep says nothing of how much sweeps differ
         return Estimate(value, math.nan, math.nan)
@@ -273,7 +273,7 @@ def _estimate(groups: list[Float[np.ndarray, "sweep"]], measure: Measure, rng: n
     def pooled(*resampled: np.ndarray, axis: int) -> np.ndarray:
         return measure.summary(np.concatenate(resampled, axis), axis=axis)
 
-    interval = bootstrap(groups, pooled, n_resamples=RESAMPLES, method="percentile", rng=rng).confidence_interval
+    interval = stats.bootstrap(groups, pooled, n_resamples=RESAMPLES, method="percentile", rng=rng).confidence_interval
     return Estimate(value, float(interval.low), float(interval.high))
 
 
