@@ -113,10 +113,11 @@ def training_step(config: Config, *, draws: bool) -> Compute:
     """Losses and gradient norms of one step in training mode; windows are drawn by NumPy, or by the objective."""
 
     def compute(model: GlimpseNet, _: ModelConfig) -> Numbers:
-        objective = create_objective(config.training, config.model, model)
+        objective = create_objective(config.training, config.model, model).double()
         fill(objective)
-        model.train()
-        images = smooth(BATCH, len(model.normalization.mean), config.model.image_size)
+        # In double precision: a rounding error must not switch a ReLU, which a gradient would show.
+        model.double().train()
+        images = smooth(BATCH, len(model.normalization.mean), config.model.image_size).double()
         labels, boxes = torch.tensor([1, 3]), _boxes(config.model.image_size)
         random = np.random.default_rng(2)
         low, high = (0.2, -0.5, -0.5), (0.5, 0.5, 0.5)

@@ -1,7 +1,7 @@
-"""Every recipe, policy, variant and objective computes what it computed: numbers pinned in tests/golden/models.json."""
+"""Every recipe, policy, variant, objective and command gives what it gave: pinned in tests/golden."""
 
-import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,15 +9,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def load_golden():
-    spec = importlib.util.spec_from_file_location("golden", ROOT / "benchmarks" / "golden.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import golden  # noqa: E402
+import golden_commands  # noqa: E402
 
-
-golden = load_golden()
 PINNED = json.loads((ROOT / golden.PINNED).read_text())
+COMMANDS = json.loads((ROOT / golden_commands.PINNED).read_text())
 NAMES = [name for name, *_ in golden.cases() if name not in golden.UNPINNED]
 
 
@@ -28,8 +25,16 @@ def test_it_computes_what_it_computed(name):
     assert worst[1] <= golden.TOLERANCE, worst
 
 
+@pytest.mark.parametrize("name", golden_commands.names())
+def test_a_command_reports_what_it_reported(name, tmp_path):
+    computed = golden_commands.compute(name, tmp_path)
+    worst = max(golden.differences(COMMANDS[name], computed), key=lambda difference: difference[1], default=("", 0.0))
+    assert worst[1] <= golden.TOLERANCE, worst
+
+
 def test_nothing_is_pinned_that_is_not_computed():
     assert sorted(PINNED) == sorted(NAMES)
+    assert sorted(COMMANDS) == sorted(golden_commands.names())
 
 
 def test_differences_are_relative_and_see_what_is_missing():

@@ -23,6 +23,7 @@ from glimpsenet.models.encoding import check_divisible_by_four, position_in_pixe
 from glimpsenet.models.initialization import kaiming_init
 from glimpsenet.models.policies import Policy, ScaleRange, StochasticPolicy
 from glimpsenet.models.state import GlimpseState
+from glimpsenet.precision import at_least_float32
 
 
 class GradientRescaling(torch.autograd.Function):
@@ -71,7 +72,7 @@ class Localization(Policy, abc.ABC):
         raw = self.raw(state)
         # Coordinates in lower precision would jump by whole pixels: float32 from here to the sampling.
         with torch.autocast(raw.device.type, enabled=False):
-            raw = GradientRescaling.apply(raw.float().sigmoid(), self.gradient_factor)
+            raw = GradientRescaling.apply(at_least_float32(raw).sigmoid(), self.gradient_factor)
             return squash_to_window(raw, self.scale_range)
 
     def extra_repr(self) -> str:
@@ -137,4 +138,4 @@ class GaussianPolicy(StochasticPolicy):
 
     def distribution(self, state: GlimpseState) -> GaussianWindows:
         """See :class:`~glimpsenet.models.policies.StochasticPolicy`."""
-        return GaussianWindows(self.network.raw(state).float(), self.sigma, self.network.scale_range)
+        return GaussianWindows(at_least_float32(self.network.raw(state)), self.sigma, self.network.scale_range)

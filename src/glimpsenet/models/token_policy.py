@@ -22,6 +22,7 @@ from glimpsenet import geometry
 from glimpsenet.models.distributions import CategoricalWindows, overlap
 from glimpsenet.models.policies import StochasticPolicy
 from glimpsenet.models.state import GlimpseState
+from glimpsenet.precision import at_least_float32
 
 
 class TokenPolicy(StochasticPolicy):
@@ -66,8 +67,9 @@ class TokenPolicy(StochasticPolicy):
         if self.stop_gradient:
             maps, context = maps.detach(), context.detach()
         with torch.autocast(maps.device.type, enabled=False):
-            tokens = maps.float().movedim(2, -1)
-            hidden = self.token(tokens) + self.context(context.float())[:, None, None, None]
+            tokens = at_least_float32(maps).movedim(2, -1)
+            affine = affine.to(tokens.dtype)
+            hidden = self.token(tokens) + self.context(at_least_float32(context))[:, None, None, None]
             hidden = F.relu(hidden + self.zoom(affine[..., :1].log())[:, :, None, None])
             windows = self._windows(affine, *maps.shape[-2:])
             return CategoricalWindows(windows, self.score(hidden).flatten(1), self._unseen(windows, affine))

@@ -8,12 +8,12 @@ auxiliary part. Source: Tan et al. 2021; Supeene & Wang, section 4.1.1.
 
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from glimpsenet.models.glimpsenet import GlimpseOutput
+from glimpsenet.precision import at_least_float32
 
 
 class GlimpseLoss(NamedTuple):
@@ -30,7 +30,7 @@ def step_losses(
     logits: Float[Tensor, "batch step class_"], labels: Int[Tensor, "batch"]
 ) -> Float[Tensor, "batch step"]:
     """Cross-entropy of every step's answer, in float32 at least."""
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = at_least_float32(logits)
     return F.cross_entropy(logits.transpose(1, 2), labels[:, None].expand(-1, logits.shape[1]), reduction="none")
 
 

@@ -33,6 +33,7 @@ from glimpsenet.models.policies import (
 )
 from glimpsenet.models.state import GlimpseState
 from glimpsenet.models.token_policy import TokenPolicy
+from glimpsenet.precision import at_least_float32
 from glimpsenet.training.losses import step_losses
 from glimpsenet.training.penalties import overlap_penalty, scale_penalty
 from glimpsenet.training.rewards import REWARDS, Reward
@@ -169,7 +170,7 @@ class PolicyGradient(Objective):
         policy, state = _drawn(model, output)
         steps = range(2, state.step)
         returns = discounted(self.reward(output, labels), self.discount)
-        expected = self.baseline(torch.stack(state.fused[:-1], 1).detach().float())[..., 0]
+        expected = self.baseline(at_least_float32(torch.stack(state.fused[:-1], 1).detach()))[..., 0]
         distributions = [policy.distribution(state.before(step)) for step in steps]
         log_probability = torch.stack(
             [d.log_probability(state.affine[step - 1]) for d, step in zip(distributions, steps, strict=True)], 1
@@ -285,7 +286,7 @@ class FeatureMap(Objective):
     def forward(self, model: GlimpseNet, output: GlimpseOutput, labels: Tensor, boxes: Tensor) -> Tensor:
         """See :class:`Objective`."""
         assert output.state is not None
-        first = output.state.features[0].maps[0].detach().float()
+        first = at_least_float32(output.state.features[0].maps[0].detach())
         losses = []
         for step in range(2, output.state.step):
             affine = model.policy(output.state.before(step).detached())
