@@ -26,7 +26,7 @@ class Imitation(Objective):
     def forward(self, model: Any, output: Any, labels: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         """The loss of one batch; ``state.before(t)`` is what window t was chosen from."""
         losses = []
-        for step in range(2, output.state.step):
+        for step in range(2, output.state.glimpse):
             before = output.state.before(step)
             chance = model.policy.distribution(before).log_probability(self.teacher(before))
             losses.append(-chance.clamp(min=-50))  # places it may not choose, since it was there, are no lesson

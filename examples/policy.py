@@ -23,11 +23,11 @@ class ContrastGlimpses(glimpsenet.Policy):
         self.tiles = tiles
 
     def look(self, state: GlimpseState) -> torch.Tensor:
-        """Affine parameters (s, tx, ty) of step ``state.step``, ``[batch, 3]``; step 2 is the first asked for."""
+        """Affine parameters (s, tx, ty) of step ``state.glimpse``, ``[batch, 3]``; step 2 is the first asked for."""
         grey = state.images.mean(1)
         mean, square = (F.adaptive_avg_pool2d(x, self.tiles).flatten(1) for x in (grey, grey.square()))
         order = (square - mean.square()).argsort(1, descending=True)
-        place = order[:, (state.step - 2) % self.tiles**2]
+        place = order[:, (state.glimpse - 2) % self.tiles**2]
         whole = geometry.first_look(state.images)
         centres = geometry.cell_centres(whole, self.tiles, self.tiles).flatten(1, 2)
         return torch.cat([whole[:, :1] / self.tiles, centres[torch.arange(len(place)), place]], 1)

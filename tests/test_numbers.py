@@ -51,7 +51,8 @@ def state_of(maps: Tensor, fused: Tensor) -> GlimpseState:
     """Two looks: maps ``[batch, step, channel, row, column]``, the fusion's output after them."""
     affine = torch.tensor([[1.0, 0, 0], [0.3, 0.4, -0.5]], dtype=maps.dtype).expand(len(maps), 2, 3)
     seen = [Features(one.mean((2, 3)), [one]) for one in maps.unbind(1)]
-    return GlimpseState(torch.zeros(len(maps), 1, 16, 16, dtype=maps.dtype), list(affine.unbind(1)), seen, [fused] * 2)
+    images = torch.zeros(len(maps), 1, 16, 16, dtype=maps.dtype)
+    return GlimpseState([images], list(affine.unbind(1)), seen, [fused] * 2)
 
 
 # ---- gradients -----------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def scene():
 
 def whole_model(scene, step: int, window: torch.Tensor):
     """The model itself with all windows injected."""
-    windows = dict(enumerate(scene.affine.float(), 1)) | {step: window.float()}
+    windows = dict(enumerate(scene.affine, 1)) | {step: window.to(scene.affine)}
     return scene.model(scene.image[None], policy=FixedGlimpses(windows, otherwise=scene.model.policy))
 
 
@@ -54,13 +54,13 @@ def test_the_loss_is_that_of_the_whole_model_with_the_window_injected(scene, ste
     losses = {"last": last_loss, "own": own_loss, "total": total_loss(0.6)}
     got = {name: probe(scene, step, window[None], loss)[0].item() for name, loss in losses.items()}
     log_likelihood = output.logits.log_softmax(-1)[0, :, scene.label]
-    assert got["last"] == pytest.approx(-log_likelihood[-1].item(), abs=1e-5)
-    assert got["own"] == pytest.approx(-log_likelihood[step - 1].item(), abs=1e-5)
-    assert got["total"] == pytest.approx(glimpse_loss(output, label, 0.6).total.item(), abs=1e-5)
+    assert got["last"] == pytest.approx(-log_likelihood[-1].item(), abs=1e-12)
+    assert got["own"] == pytest.approx(-log_likelihood[step - 1].item(), abs=1e-12)
+    assert got["total"] == pytest.approx(glimpse_loss(output, label, 0.6).total.item(), abs=1e-12)
     if step > 1:
         auxiliary = probe(scene, step, window[None], auxiliary_loss)[0].item()
         expected = -output.auxiliary_logits.log_softmax(-1)[0, step - 2, scene.label].item()
-        assert auxiliary == pytest.approx(expected, abs=1e-5)
+        assert auxiliary == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("loss", [last_loss, own_loss, auxiliary_loss, total_loss(0.6)])
@@ -110,7 +110,7 @@ def test_windows_that_vote_count_in_the_loss(scene):
     voting = observe(make_model(windows_vote=True).eval(), scene.image, 3)
     output = whole_model(voting, 2, window := torch.tensor([0.31, 0.2, -0.1]))
     loss = -output.logits[0, -1].log_softmax(-1)[3]
-    assert probe(voting, 2, window[None])[0].item() == pytest.approx(loss.item(), abs=1e-5)
+    assert probe(voting, 2, window[None])[0].item() == pytest.approx(loss.item(), abs=1e-12)
     assert probe(scene, 2, window[None])[0].item() != pytest.approx(loss.item(), abs=1e-3)
 
 
@@ -136,9 +136,9 @@ def test_sweeps_run_over_the_admissible_range_and_fix_the_rest(scene):
         assert geometry.lies_inside(result.windows).all()
         column = PARAMETERS.index(name)
         low, high = admissible_range(scene.affine[2], name, RANGE)
-        torch.testing.assert_close(result.windows[:, column], torch.linspace(low, high, 7))
+        torch.testing.assert_close(result.windows[:, column], torch.linspace(low, high, 7, dtype=torch.float64))
         others = [c for c in range(3) if c != column]
-        torch.testing.assert_close(result.windows[:, others], scene.affine[2][others].float().expand(7, -1))
+        torch.testing.assert_close(result.windows[:, others], scene.affine[2][others].expand(7, -1))
         losses, gradients = probe(scene, 3, result.windows)
         torch.testing.assert_close(result.loss.double(), losses.double(), atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(result.gradient, gradients[:, column])
@@ -192,7 +192,7 @@ def test_the_field_is_the_loss_at_each_place(scene, tmp_path):
     assert result.places[0, 0].tolist() == pytest.approx([-0.6, -0.6])
     assert result.places[1, 3].tolist() == pytest.approx([0.3, -0.3])  # row y, column x
     loss, gradient = probe(scene, 2, torch.tensor([[0.4, 0.3, -0.3]]))
-    assert result.loss[1, 3].item() == pytest.approx(loss.item(), abs=1e-5)
+    assert result.loss[1, 3].item() == pytest.approx(loss.item(), abs=1e-12)
     torch.testing.assert_close(result.gradient[1, 3], gradient[0, 1:], atol=1e-5, rtol=1e-3)
     result.save(tmp_path / "field.png")
     with pytest.raises(ValueError, match="scale 1 has no room to move"):

@@ -23,7 +23,7 @@ def test_spatiotemporal_localization_by_hand():
     torch.manual_seed(0)
     policy = SpatiotemporalLocalization(8, image_size=41, scale_range=(0.2, 0.5))
     torch.nn.init.normal_(policy.attention.in_proj_bias)
-    state = GlimpseState(torch.zeros(1, 1, 41, 41))
+    state = GlimpseState([torch.zeros(1, 1, 41, 41)])
     windows = [[1.0, 0.0, 0.0], [0.25, -0.5, 0.4]]
     tokens = []
     for window in windows:
@@ -58,7 +58,7 @@ def test_its_gradients_are_rescaled_and_reach_the_feature_maps():
         torch.manual_seed(0)
         policy = SpatiotemporalLocalization(8, 41, (0.2, 0.5), factor)
         feature_map = torch.randn(2, 8, 2, 2, requires_grad=True)
-        state = GlimpseState(torch.zeros(2, 1, 41, 41))
+        state = GlimpseState([torch.zeros(2, 1, 41, 41)])
         state.append(torch.tensor([[1.0, 0.0, 0.0]] * 2), Features(torch.zeros(2, 8), [feature_map]), torch.zeros(2, 8))
         policy(state).square().sum().backward()
         gradients.append((feature_map.grad, policy.attention.in_proj_weight.grad, policy.fc.weight.grad))

@@ -17,7 +17,7 @@ RANGE = (0.2, 0.5)
 
 
 def state_at(step: int, batch: int = 4, size: int = 80, width: int = 6) -> GlimpseState:
-    state = GlimpseState(torch.zeros(batch, 1, size, size))
+    state = GlimpseState([torch.zeros(batch, 1, size, size)])
     for _ in range(step - 1):
         state.append(torch.zeros(batch, 3), Features(torch.zeros(batch, width), []), torch.randn(batch, width))
     return state

@@ -10,7 +10,7 @@ from glimpsenet.models.token_policy import TokenPolicy
 
 def state(maps: list[torch.Tensor], windows: list[tuple[float, float, float]]) -> GlimpseState:
     batch, channels = maps[0].shape[:2]
-    state = GlimpseState(torch.zeros(batch, 1, 32, 32))
+    state = GlimpseState([torch.zeros(batch, 1, 32, 32)])
     for feature_map, window in zip(maps, windows, strict=True):
         affine = torch.tensor(window).expand(batch, 3)
         state.append(affine, Features(torch.zeros(batch, channels), [feature_map]), torch.zeros(batch, 5))

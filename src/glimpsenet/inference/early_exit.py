@@ -17,8 +17,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from glimpsenet.errors import SettingError
-from glimpsenet.models.backbone import Features
-from glimpsenet.models.fusion import Memory
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.models.policies import Policy
 from glimpsenet.models.state import GlimpseState
@@ -91,36 +89,35 @@ class Predictor:
             images: ``[batch, channel, size, size]``, uint8 or 0..1, not normalised, on the model's device.
             policy: looks in place of the model's own; with a rule it must not know images by their place in the batch.
         """
-        model = self.model
-        state = GlimpseState(model.normalization(images))
-        model.check_images(state.images)
-        prepared = model.generator.prepare(state.images)
-        memory: Memory | None = None
+        state = self.model.start(self.model.normalization(images))
+        exits = _Exits(state.images, self.model, self.rule)
+        self.model.look(state, policy=policy, after=exits)
+        return exits.output()
+
+
+class _Exits:
+    """Keeps the answers of a batch, and goes on with the images that are not done."""
+
+    def __init__(self, images: Tensor, model: GlimpseNet, rule: ExitRule):
+        self.rule, self.last = rule, model.num_glimpses
         shape = (len(images), model.num_glimpses)
-        logits, affine = (state.images.new_full((*shape, width), torch.nan) for width in (model.num_classes, 3))
-        rows = torch.arange(len(images), device=images.device)
-        looks = torch.zeros_like(rows)
-        for step in range(1, model.num_glimpses + 1):
-            answer, memory = model.step(prepared, state, memory, policy)
-            logits[rows, step - 1], affine[rows, step - 1] = answer.to(logits.dtype), state.affine[-1]
-            looks[rows] = step
-            if self.rule.threshold >= 1 or step == model.num_glimpses:
-                continue
-            left = (exit_scores(answer, self.rule.score) <= self.rule.threshold).nonzero()[:, 0]
-            if len(left) == 0:
-                break
-            if len(left) < len(rows):
-                rows, prepared = rows[left], [level[left] for level in prepared]
-                state, memory = _only(left, state, prepared[0]), memory and (memory[0][left], memory[1][left])
-        last = (looks - 1)[:, None, None].expand(-1, 1, model.num_classes)
-        return ExitOutput(logits.gather(1, last)[:, 0], looks, logits, affine)
+        self.logits, self.windows = (images.new_full((*shape, n), torch.nan) for n in (model.num_classes, 3))
+        self.rows = torch.arange(len(images), device=images.device)
+        self.glimpses = torch.zeros_like(self.rows)
 
+    def __call__(self, state: GlimpseState) -> GlimpseState | None:
+        taken, answer = len(state.windows), state.logits[-1]
+        self.logits[self.rows, taken - 1] = answer.to(self.logits.dtype)
+        self.windows[self.rows, taken - 1] = state.windows[-1].to(self.windows.dtype)
+        self.glimpses[self.rows] = taken
+        if self.rule.threshold >= 1 or taken == self.last:
+            return state
+        left = (exit_scores(answer, self.rule.score) <= self.rule.threshold).nonzero()[:, 0]
+        if len(left) == len(self.rows):
+            return state
+        self.rows = self.rows[left]
+        return state.select(left) if len(left) else None
 
-def _only(rows: Tensor, state: GlimpseState, images: Tensor) -> GlimpseState:
-    """What was seen of some images of the batch."""
-    return GlimpseState(
-        images,
-        [window[rows] for window in state.affine],
-        [Features(seen.pooled[rows], [layer[rows] for layer in seen.maps]) for seen in state.features],
-        [fused[rows] for fused in state.fused],
-    )
+    def output(self) -> ExitOutput:
+        last = (self.glimpses - 1)[:, None, None].expand(-1, 1, self.logits.shape[-1])
+        return ExitOutput(self.logits.gather(1, last)[:, 0], self.glimpses, self.logits, self.windows)

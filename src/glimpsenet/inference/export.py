@@ -27,8 +27,6 @@ import glimpsenet
 from glimpsenet.errors import SettingError, UserError, first_line, needs_extra
 from glimpsenet.files import write_aside
 from glimpsenet.inference.fast import fold
-from glimpsenet.models.backbone import Features
-from glimpsenet.models.fusion import Memory
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.models.state import GlimpseState
 from glimpsenet.runs import Run
@@ -75,34 +73,13 @@ class OneStep(nn.Module):
         model, levels = self.model, {}
         if "images" in inputs:
             images = model.normalization(inputs["images"])
-            prepared, state, memory = model.generator.prepare(images), GlimpseState(images), None
-            levels = {f"level_{place}": level for place, level in enumerate(prepared)}
+            state = model.start(images)
+            levels = {f"level_{place}": level for place, level in enumerate(state.prepared)}
         else:
-            prepared = [inputs[name] for name in inputs if name.startswith("level_")]
-            state, memory = _unpack(prepared[0], inputs)
-        logits, memory = model.step(prepared, state, memory)
-        return {"logits": logits, **_pack(state, memory), **levels}
-
-
-def _pack(state: GlimpseState, memory: Memory | None) -> Tensors:
-    """What is known, as tensors."""
-    maps = zip(*(features.maps for features in state.features), strict=True)
-    return {
-        "affine": torch.stack(state.affine, 1),
-        "features": torch.stack([features.pooled for features in state.features], 1),
-        **{f"map_{place}": torch.stack(layer, 1) for place, layer in enumerate(maps)},
-        "fused": torch.stack(state.fused, 1),
-        **({} if memory is None else {"keys": memory[0], "values": memory[1]}),
-    }
-
-
-def _unpack(images: Tensor, inputs: Tensors) -> tuple[GlimpseState, Memory | None]:
-    """The inverse of :func:`_pack`."""
-    past = {name.removeprefix("past_"): tensor for name, tensor in inputs.items()}
-    maps = [past[name].unbind(1) for name in past if name.startswith("map_")]
-    features = [Features(pooled, [layer[t] for layer in maps]) for t, pooled in enumerate(past["features"].unbind(1))]
-    state = GlimpseState(images, list(past["affine"].unbind(1)), features, list(past["fused"].unbind(1)))
-    return state, (past["keys"], past["values"]) if "keys" in past else None
+            past = {name.removeprefix("past_"): tensor for name, tensor in inputs.items()}
+            state = GlimpseState.unpack([past[name] for name in past if name.startswith("level_")], past)
+        model.step(state)
+        return {"logits": state.logits[-1], **state.pack(), **levels}
 
 
 def next_inputs(inputs: Tensors, outputs: Tensors) -> Tensors:

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from glimpsenet.inspection.figures import as_shown
 from glimpsenet.models.backbone import Features
-from glimpsenet.models.fusion import Memory
 from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
-from glimpsenet.models.policies import Policy
+from glimpsenet.models.policies import FixedGlimpses, Policy
+from glimpsenet.models.state import GlimpseState
 from glimpsenet.training.losses import step_losses
 
 WindowLoss = Callable[[GlimpseOutput, Tensor, int], Float[Tensor, "candidate"]]
@@ -162,19 +162,10 @@ def check_step(scene: Scene, step: int) -> None:
 
 
 def _replay(scene: Scene, step: int, window: Float[Tensor, "candidate 3"]) -> GlimpseOutput:
-    """The loop with all windows given, and the features of all but one known."""
+    """The episode again with ``window`` at ``step``; all other windows stay, and what was seen through them."""
     model, count = scene.model, len(window)
-    prepared = model.generator.prepare(scene.image[None])
-    glimpse = model.generator([level.expand(count, -1, -1, -1) for level in prepared], window)
-    seen: Features = model.backbone(glimpse, first_look=step == 1)
-    memory: Memory | None = None
-    affine, pooled, logits = [], [], []
-    for index in range(scene.num_steps):
-        own = index == step - 1
-        affine.append(window if own else scene.affine[index].expand(count, -1))
-        pooled.append(seen.pooled if own else scene.features[index].expand(count, -1))
-        fused, memory = model.fusion(model.clue(pooled[-1], affine[-1]), memory)
-        logits.append(model.answer(fused, pooled))
-    features = torch.stack(pooled, 1)
-    auxiliary = None if model.auxiliary_classifier is None else model.auxiliary_classifier(features[:, 1:])
-    return GlimpseOutput(torch.stack(logits, 1), torch.stack(affine, 1), features, auxiliary)
+    prepared = [level.expand(count, -1, -1, -1) for level in model.generator.prepare(scene.image[None])]
+    looked = dict(enumerate(scene.affine.expand(count, -1, -1).unbind(1), 1))
+    seen = {t: Features(known.expand(count, -1), []) for t, known in enumerate(scene.features, 1) if t != step}
+    policy = FixedGlimpses({**looked, step: window}, model.policy)
+    return model.output(model.look(GlimpseState(prepared), policy=policy, num_glimpses=scene.num_steps, seen=seen))

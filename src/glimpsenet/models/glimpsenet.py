@@ -11,17 +11,17 @@ Sources: Recurrent GlimpseNet (Supeene & Wang, Stanford), section 4.1.1; MGNet (
 Network", BMVC 2021, arXiv 2111.02018).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from glimpsenet.models.backbone import Backbone, Normalization
+from glimpsenet.models.backbone import Backbone, Features, Normalization
 from glimpsenet.models.encoding import SpatialClue
-from glimpsenet.models.fusion import AttentionFusion, MeanFusion, Memory, NoFusion
-from glimpsenet.models.glimpse import GlimpseGenerator, Prepared
+from glimpsenet.models.fusion import AttentionFusion, MeanFusion, NoFusion
+from glimpsenet.models.glimpse import GlimpseGenerator
 from glimpsenet.models.initialization import kaiming_init
 from glimpsenet.models.policies import Policy
 from glimpsenet.models.state import GlimpseState
@@ -39,8 +39,8 @@ class GlimpseOutput:
     """The backbone's pooled features f_t."""
     auxiliary_logits: Float[Tensor, "batch later_step class_"] | None
     """The auxiliary classifier's answer from each window alone (steps 2..T); None without that classifier."""
-    state: GlimpseState | None = field(default=None, repr=False)
-    """All that was seen: ``state.before(t)`` is what window t was chosen from. None if the loop was not run."""
+    state: GlimpseState = field(default_factory=lambda: GlimpseState([]), repr=False)
+    """All that was seen: ``state.before(t)`` is what window t was chosen from."""
 
 
 class GlimpseNet(nn.Module):
@@ -114,43 +114,81 @@ class GlimpseNet(nn.Module):
         Raises:
             ValueError: for images of another shape, type or number of channels than the model takes.
         """
+        return self.output(self.look(self.start(images), policy=policy, num_glimpses=num_glimpses))
+
+    def start(self, images: Float[Tensor, "batch channel size size"]) -> GlimpseState:
+        """An episode before its first glimpse.
+
+        Args:
+            images: square, normalised by ``self.normalization``.
+
+        Raises:
+            ValueError: for images of another shape, type or number of channels than the model takes.
+        """
         self.check_images(images)
-        prepared = self.generator.prepare(images)
-        state, logits = GlimpseState(images), []
-        memory: Memory | None = None
-        for _ in range(num_glimpses or self.num_glimpses):
-            answer, memory = self.step(prepared, state, memory, policy)
-            logits.append(answer)
+        return GlimpseState(self.generator.prepare(images))
+
+    def look(
+        self,
+        state: GlimpseState,
+        *,
+        policy: Policy | None = None,
+        num_glimpses: int | None = None,
+        seen: Mapping[int, Features] | None = None,
+        after: Callable[[GlimpseState], GlimpseState | None] | None = None,
+    ) -> GlimpseState:
+        """The loop: turn it until ``num_glimpses`` were taken.
+
+        Args:
+            state: from :meth:`start`, or from a loop that was left.
+            policy: looks in place of the model's own.
+            num_glimpses: T, if not the model's own.
+            seen: features of glimpses that are known already, by their number; the others are computed.
+            after: called after each glimpse; the loop goes on with what it returns, and ends with None.
+
+        Returns:
+            The state that the last glimpse left.
+        """
+        for glimpse in range(state.glimpse, (num_glimpses or self.num_glimpses) + 1):
+            self.step(state, policy, None if seen is None else seen.get(glimpse))
+            if after is not None:
+                left = after(state)
+                if left is None:
+                    break
+                state = left
+        return state
+
+    def step(self, state: GlimpseState, policy: Policy | None = None, features: Features | None = None) -> None:
+        """One turn of the loop, recorded in ``state``.
+
+        Args:
+            state: what was seen so far.
+            policy: looks in place of the model's own.
+            features: of the glimpse, if they are known already.
+        """
+        window = (self.policy if policy is None else policy)(state)
+        self.integrate(state, window, self.see(state, window) if features is None else features)
+
+    def see(self, state: GlimpseState, window: Float[Tensor, "batch 3"]) -> Features:
+        """The next glimpse through ``window``, as the backbone sees it."""
+        return self.backbone(self.generator(state.prepared, window), first_look=state.glimpse == 1)
+
+    def integrate(self, state: GlimpseState, window: Float[Tensor, "batch 3"], features: Features) -> None:
+        """Join a glimpse with those before it, answer, and record all of it in ``state``."""
+        fused, memory = self.fusion(self.clue(features.pooled, window), state.memory)
+        logits = self.answer(fused, [*(seen.pooled for seen in state.features), features.pooled])
+        state.append(window, features, fused, memory, logits)
+
+    def output(self, state: GlimpseState) -> GlimpseOutput:
+        """What the model thought and where it looked, from the state that the loop left."""
         pooled = torch.stack([features.pooled for features in state.features], 1)
         return GlimpseOutput(
-            logits=torch.stack(logits, 1),
-            affine=torch.stack(state.affine, 1),
+            logits=torch.stack(state.logits, 1),
+            affine=torch.stack(state.windows, 1),
             features=pooled,
             auxiliary_logits=None if self.auxiliary_classifier is None else self.auxiliary_classifier(pooled[:, 1:]),
             state=state,
         )
-
-    def step(
-        self, prepared: Prepared, state: GlimpseState, memory: Memory | None, policy: Policy | None = None
-    ) -> tuple[Float[Tensor, "batch class_"], Memory | None]:
-        """One turn of the loop, recorded in ``state``; an early exit and an exported model turn it themselves.
-
-        Args:
-            prepared: from ``self.generator.prepare``.
-            state: what was seen so far.
-            memory: the fusion's; None before the first look.
-            policy: looks in place of the model's own.
-
-        Returns:
-            The answer so far, and the new memory.
-        """
-        affine = (self.policy if policy is None else policy)(state)
-        glimpse = self.generator(prepared, affine)
-        features = self.backbone(glimpse, first_look=state.step == 1)
-        token = self.clue(features.pooled, affine)
-        fused, memory = self.fusion(token, memory)
-        state.append(affine, features, fused)
-        return self.answer(fused, [seen.pooled for seen in state.features]), memory
 
     def answer(
         self, fused: Float[Tensor, "batch width"], pooled: Sequence[Float[Tensor, "batch channel"]]

@@ -117,7 +117,7 @@ class SpatiotemporalLocalization(Localization):
         """Mean over tokens of what the block makes of them."""
         maps = torch.stack([features.maps[0] for features in state.features], 1)
         # As for the clue, no gradient flows from where something was seen into the window that showed it.
-        centres = geometry.cell_centres(torch.stack(state.affine, 1).detach(), maps.shape[-2], maps.shape[-1])
+        centres = geometry.cell_centres(torch.stack(state.windows, 1).detach(), maps.shape[-2], maps.shape[-1])
         code = sinusoidal_encoding(position_in_pixels(centres, self.image_size), maps.shape[2])
         tokens = (maps.movedim(2, -1) + code.to(maps.dtype)).flatten(1, 3)
         attended = self.attention(tokens, tokens, tokens, need_weights=False)[0]

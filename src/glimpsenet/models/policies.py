@@ -25,11 +25,11 @@ class Policy(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
-        """Affine parameters of step ``state.step``, 2 or later."""
+        """Affine parameters of step ``state.glimpse``, 2 or later."""
 
     def forward(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
-        """Affine parameters of step ``state.step``."""
-        return geometry.first_look(state.images) if state.step == 1 else self.look(state)
+        """Affine parameters of step ``state.glimpse``."""
+        return geometry.first_look(state.images) if state.glimpse == 1 else self.look(state)
 
 
 class StochasticPolicy(Policy):
@@ -37,7 +37,7 @@ class StochasticPolicy(Policy):
 
     @abc.abstractmethod
     def distribution(self, state: GlimpseState) -> WindowDistribution:
-        """What window ``state.step`` is drawn from; differentiable in the policy's parameters."""
+        """What window ``state.glimpse`` is drawn from; differentiable in the policy's parameters."""
 
     def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
         """See :class:`Policy`."""
@@ -167,15 +167,16 @@ class FixedGlimpses(Policy):
         if any(step < 1 for step in windows):
             raise ValueError(f"steps count from 1, the first look; got {min(windows)}")
         self.windows: dict[int, Tensor] = {
-            step: torch.as_tensor(window, dtype=torch.float32) for step, window in windows.items()
+            step: window if isinstance(window, Tensor) else torch.tensor(window, dtype=torch.float32)
+            for step, window in windows.items()
         }
         self.otherwise = otherwise
 
     def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
         """See :class:`Policy`."""
-        if state.step not in self.windows:
+        if state.glimpse not in self.windows:
             return self.otherwise(state)
-        return self.windows[state.step].to(state.images.device).expand(len(state.images), 3)
+        return self.windows[state.glimpse].to(state.images.device).expand(len(state.images), 3)
 
     def forward(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
         """Any step may be injected, the first look too."""

@@ -1,43 +1,122 @@
-"""GlimpseState: what is known while looking, the input of every policy."""
+"""GlimpseState: what the glimpses so far have left behind. Every policy reads it, every turn of the loop adds to it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from glimpsenet.models.backbone import Features
+from glimpsenet.models.fusion import Memory
+from glimpsenet.models.glimpse import Prepared
 
 
 @dataclass
 class GlimpseState:
-    """The scanpath so far of a batch of images; lists have one entry a step, oldest first."""
+    """The episode so far of a batch of images; lists have one entry a glimpse, oldest first."""
 
-    images: Float[Tensor, "batch channel size size"]
-    affine: list[Float[Tensor, "batch 3"]] = field(default_factory=list)
-    """Windows looked at."""
+    prepared: Prepared
+    """What all glimpses of the images share, from the generator; the first entry is the images."""
+    windows: list[Float[Tensor, "batch 3"]] = field(default_factory=list)
+    """Windows (s, tx, ty) looked at."""
     features: list[Features] = field(default_factory=list)
     """Pooled features f_t and feature maps of each glimpse."""
     fused: list[Float[Tensor, "batch width"]] = field(default_factory=list)
-    """Fusion's outputs o_t."""
+    """The fusion's outputs o_t."""
+    memories: list[Memory | None] = field(default_factory=list)
+    """What the fusion remembers after each glimpse."""
+    logits: list[Float[Tensor, "batch class_"]] = field(default_factory=list)
+    """The answers."""
 
     @property
-    def step(self) -> int:
-        """The step about to be taken, 1 for the first look."""
-        return len(self.affine) + 1
+    def images(self) -> Float[Tensor, "batch channel size size"]:
+        """Normalised."""
+        return self.prepared[0]
 
-    def before(self, step: int) -> "GlimpseState":
-        """What was known when window ``step`` was chosen."""
-        seen = step - 1
-        return GlimpseState(self.images, self.affine[:seen], self.features[:seen], self.fused[:seen])
+    @property
+    def glimpse(self) -> int:
+        """The glimpse about to be taken, 1 for the first."""
+        return len(self.windows) + 1
+
+    @property
+    def memory(self) -> Memory | None:
+        """What the fusion remembers now; None before the first glimpse."""
+        return self.memories[-1] if self.memories else None
+
+    def append(
+        self,
+        window: Float[Tensor, "batch 3"],
+        features: Features,
+        fused: Float[Tensor, "batch width"],
+        memory: Memory | None = None,
+        logits: Float[Tensor, "batch class_"] | None = None,
+    ) -> None:
+        """Record a glimpse; one that nobody asked an answer of has none."""
+        self.windows.append(window)
+        self.features.append(features)
+        self.fused.append(fused)
+        self.memories.append(memory)
+        if logits is not None:
+            self.logits.append(logits)
+
+    def before(self, glimpse: int) -> "GlimpseState":
+        """What was known when window ``glimpse`` was chosen."""
+        seen = slice(glimpse - 1)
+        lists = (self.windows, self.features, self.fused, self.memories, self.logits)
+        return GlimpseState(self.prepared, *(entries[seen] for entries in lists))  # pyright: ignore[reportArgumentType]
+
+    def select(self, rows: Tensor | slice) -> "GlimpseState":
+        """The same of some images of the batch.
+
+        Args:
+            rows: their indices, or a slice.
+        """
+        return GlimpseState(
+            [level[rows] for level in self.prepared],
+            [window[rows] for window in self.windows],
+            [Features(seen.pooled[rows], [layer[rows] for layer in seen.maps]) for seen in self.features],
+            [fused[rows] for fused in self.fused],
+            [memory and (memory[0][rows], memory[1][rows]) for memory in self.memories],
+            [logits[rows] for logits in self.logits],
+        )
 
     def detached(self) -> "GlimpseState":
         """The same without gradients into what was seen."""
-        features = [Features(f.pooled.detach(), [m.detach() for m in f.maps]) for f in self.features]
-        affine, fused = [a.detach() for a in self.affine], [o.detach() for o in self.fused]
-        return GlimpseState(self.images, affine, features, fused)
+        return GlimpseState(
+            self.prepared,
+            [window.detach() for window in self.windows],
+            [Features(f.pooled.detach(), [layer.detach() for layer in f.maps]) for f in self.features],
+            [fused.detach() for fused in self.fused],
+            [memory and (memory[0].detach(), memory[1].detach()) for memory in self.memories],
+            [logits.detach() for logits in self.logits],
+        )
 
-    def append(self, affine: Tensor, features: Features, fused: Tensor) -> None:
-        """Record a step."""
-        self.affine.append(affine)
-        self.features.append(features)
-        self.fused.append(fused)
+    def pack(self) -> dict[str, Tensor]:
+        """As named tensors ``[batch, ...]``, for a program that keeps the state between glimpses.
+
+        ``affine``, ``features``, ``map_*`` and ``fused`` have one entry a glimpse along dimension 1; ``keys`` and
+        ``values`` are the fusion's memory. What the images share does not change, and is left out.
+        """
+        maps = zip(*(features.maps for features in self.features), strict=True)
+        return {
+            "affine": torch.stack(self.windows, 1),
+            "features": torch.stack([features.pooled for features in self.features], 1),
+            **{f"map_{place}": torch.stack(layer, 1) for place, layer in enumerate(maps)},
+            "fused": torch.stack(self.fused, 1),
+            **({} if self.memory is None else {"keys": self.memory[0], "values": self.memory[1]}),
+        }
+
+    @classmethod
+    def unpack(cls, prepared: Sequence[Tensor], packed: dict[str, Tensor]) -> "GlimpseState":
+        """The inverse of :meth:`pack`, without earlier memories and answers, which no later glimpse needs.
+
+        Args:
+            prepared: what all glimpses share.
+            packed: from :meth:`pack`.
+        """
+        windows, pooled, fused = (list(packed[name].unbind(1)) for name in ("affine", "features", "fused"))
+        maps = [packed[name].unbind(1) for name in packed if name.startswith("map_")]
+        features = [Features(seen, [layer[t] for layer in maps]) for t, seen in enumerate(pooled)]
+        memory = (packed["keys"], packed["values"]) if "keys" in packed else None
+        return cls(list(prepared), windows, features, fused, [None] * (len(windows) - 1) + [memory])

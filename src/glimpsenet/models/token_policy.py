@@ -63,7 +63,7 @@ class TokenPolicy(StochasticPolicy):
     def distribution(self, state: GlimpseState) -> CategoricalWindows:
         """Scores of all windows that all tokens propose."""
         maps = torch.stack([features.maps[0] for features in state.features], 1)
-        context, affine = state.fused[-1], torch.stack(state.affine, 1).detach()
+        context, affine = state.fused[-1], torch.stack(state.windows, 1).detach()
         if self.stop_gradient:
             maps, context = maps.detach(), context.detach()
         with torch.autocast(maps.device.type, enabled=False):

@@ -8,6 +8,7 @@ auxiliary part. Source: Tan et al. 2021; Supeene & Wang, section 4.1.1.
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor

@@ -168,12 +168,12 @@ class PolicyGradient(Objective):
     def forward(self, model: GlimpseNet, output: GlimpseOutput, labels: Tensor, boxes: Tensor) -> Tensor:
         """See :class:`Objective`."""
         policy, state = _drawn(model, output)
-        steps = range(2, state.step)
+        steps = range(2, state.glimpse)
         returns = discounted(self.reward(output, labels), self.discount)
         expected = self.baseline(at_least_float32(torch.stack(state.fused[:-1], 1).detach()))[..., 0]
         distributions = [policy.distribution(state.before(step)) for step in steps]
         log_probability = torch.stack(
-            [d.log_probability(state.affine[step - 1]) for d, step in zip(distributions, steps, strict=True)], 1
+            [d.log_probability(state.windows[step - 1]) for d, step in zip(distributions, steps, strict=True)], 1
         )
         if self.passed == 0:
             advantage = (returns - expected).detach()
@@ -207,7 +207,7 @@ class ValueMap(Objective):
         """See :class:`Objective`."""
         policy, state = _drawn(model, output)
         scores = [
-            _categorical(policy, state.before(step)).score(state.affine[step - 1]) for step in range(2, state.step)
+            _categorical(policy, state.before(step)).score(state.windows[step - 1]) for step in range(2, state.glimpse)
         ]
         return F.huber_loss(torch.stack(scores, 1), self.reward(output, labels), delta=self.delta)
 
@@ -285,10 +285,9 @@ class FeatureMap(Objective):
 
     def forward(self, model: GlimpseNet, output: GlimpseOutput, labels: Tensor, boxes: Tensor) -> Tensor:
         """See :class:`Objective`."""
-        assert output.state is not None
         first = at_least_float32(output.state.features[0].maps[0].detach())
         losses = []
-        for step in range(2, output.state.step):
+        for step in range(2, output.state.glimpse):
             affine = model.policy(output.state.before(step).detached())
             ticks = torch.linspace(-1 + 1 / self.points, 1 - 1 / self.points, self.points, device=affine.device)
             own = torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"), -1)
@@ -306,10 +305,9 @@ class Salience(Objective):
 
     def forward(self, model: GlimpseNet, output: GlimpseOutput, labels: Tensor, boxes: Tensor) -> Tensor:
         """See :class:`Objective`."""
-        assert output.state is not None
         known = boxes.isfinite().all(1)
         losses = []
-        for step in range(2, output.state.step):
+        for step in range(2, output.state.glimpse):
             before = output.state.before(step)
             losses.append(_distance(model.policy, before, OracleGlimpses(self.scale_range, boxes).look(before)))
         loss = torch.stack(losses, 1)
@@ -331,8 +329,7 @@ class Guidance(Objective):
     def forward(self, model: GlimpseNet, output: GlimpseOutput, labels: Tensor, boxes: Tensor) -> Tensor:
         """See :class:`Objective`."""
         state = output.state
-        assert state is not None
-        steps, batch = range(2, state.step), len(labels)
+        steps, batch = range(2, state.glimpse), len(labels)
         uniform = torch.rand(batch, len(steps) * self.candidates, 3, device=labels.device)
         windows = squash_to_window(uniform, self.scale_range)
         with torch.no_grad():
@@ -447,7 +444,6 @@ def _distance(policy: Policy, state: GlimpseState, wanted: Float[Tensor, "batch 
 def _drawn(model: GlimpseNet, output: GlimpseOutput) -> tuple[StochasticPolicy, GlimpseState]:
     if not isinstance(model.policy, StochasticPolicy):
         raise ValueError(f"{type(model.policy).__name__} has no probabilities to learn by: use a stochastic policy")
-    assert output.state is not None
     return model.policy, output.state
 
 
