@@ -27,13 +27,24 @@ import torch
 from torch import Tensor, nn
 
 from glimpsenet.bench.localization import METHODS
-from glimpsenet.config import Config, ModelConfig
+from glimpsenet.config import Config
 from glimpsenet.models.build import build_model
+from glimpsenet.models.config import (
+    AttentionConfig,
+    BilinearConfig,
+    LinearizedConfig,
+    MeanConfig,
+    MipmapConfig,
+    ModelConfig,
+    NoClueConfig,
+    NoFusionConfig,
+    PositionalClueConfig,
+)
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.models.policies import CenterGlimpses, FixedGlimpses, OracleGlimpses, Policy, RandomGlimpses
+from glimpsenet.policies.config import LinearConfig, SpatiotemporalConfig, TokenConfig
 from glimpsenet.recipes import RECIPES, digits
 from glimpsenet.training.losses import glimpse_loss
-from glimpsenet.training.objectives import create_objective
 
 PINNED = Path("tests/golden/models.json")
 BATCH, CLASSES = 2, 5
@@ -44,22 +55,22 @@ Compute = Callable[[GlimpseNet, ModelConfig], Numbers]
 SMALL = ModelConfig(backbone="glimpse_cnn", image_size=40, glimpse_size=10, num_glimpses=3)
 """What variants change one setting of."""
 VARIANTS: dict[str, dict[str, Any]] = {
-    "sampling-bilinear-edges": {"align_corners": False},
-    "sampling-mipmap": {"sampling": "mipmap", "align_corners": False},
-    "sampling-linearized": {"sampling": "linearized", "align_corners": False},
-    "clue-positional": {"spatial_clue": "positional"},
-    "clue-positional-with-scale": {"spatial_clue": "positional", "clue_with_scale": True},
-    "clue-none": {"spatial_clue": "none"},
-    "fusion-mean": {"fusion": "mean"},
-    "fusion-none": {"fusion": "none"},
-    "fusion-four-heads": {"spatial_clue": "positional", "num_heads": 4},
+    "sampling-bilinear-edges": {"sampling": BilinearConfig(align_corners=False)},
+    "sampling-mipmap": {"sampling": MipmapConfig()},
+    "sampling-linearized": {"sampling": LinearizedConfig()},
+    "clue-positional": {"clue": PositionalClueConfig()},
+    "clue-positional-with-scale": {"clue": PositionalClueConfig(with_scale=True)},
+    "clue-none": {"clue": NoClueConfig()},
+    "fusion-mean": {"fusion": MeanConfig()},
+    "fusion-none": {"fusion": NoFusionConfig()},
+    "fusion-four-heads": {"clue": PositionalClueConfig(), "fusion": AttentionConfig(num_heads=4)},
     "norms-separate": {"batch_norm": "separate"},
-    "localization-spatiotemporal": {"localization": "spatiotemporal"},
-    "localization-tokens": {"localization": "tokens", "token_scales": (0.2, 0.4)},
-    "localization-tokens-subcells": {"localization": "tokens", "localization_layer": 1, "token_subcells": 2},
-    "localization-tokens-free": {"localization": "tokens", "max_overlap": 1.0},
-    "localization-gaussian": {"localization_noise": 0.5},
-    "windows-vote": {"windows_vote": True},
+    "localization-spatiotemporal": {"policy": SpatiotemporalConfig()},
+    "localization-tokens": {"policy": TokenConfig(scales=(0.2, 0.4))},
+    "localization-tokens-subcells": {"policy": TokenConfig(layer=1, subcells=2)},
+    "localization-tokens-free": {"policy": TokenConfig(max_overlap=1.0)},
+    "localization-gaussian": {"policy": LinearConfig(noise=0.5)},
+    "glimpse-ensemble": {"glimpse_ensemble": True},
     "no-auxiliary": {"auxiliary_classifier": False},
     "one-glimpse": {"num_glimpses": 1},
     "frozen": {"freeze_backbone": True},
@@ -113,7 +124,7 @@ def training_step(config: Config, *, draws: bool) -> Compute:
     """Losses and gradient norms of one step in training mode; windows are drawn by NumPy, or by the objective."""
 
     def compute(model: GlimpseNet, _: ModelConfig) -> Numbers:
-        objective = create_objective(config.training, config.model, model).double()
+        objective = config.training.objective.build(model, config.model.scale_range).double()
         fill(objective)
         # In double precision: a rounding error must not switch a ReLU, which a gradient would show.
         model.double().train()
@@ -132,7 +143,7 @@ def training_step(config: Config, *, draws: bool) -> Compute:
         output = model(model.normalization(images), policy=behaviour)
         loss = glimpse_loss(output, labels, config.training.auxiliary_weight)
         beside = objective(model, output, labels, boxes)
-        (loss.total + config.training.objective_weight * beside).backward()
+        (loss.total + objective.weight * beside).backward()
         norms = {
             part: float(torch.nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None]))
             for part, module in model.named_children()

@@ -24,7 +24,10 @@ import torch
 from PIL import Image
 
 from glimpsenet import cli, recipes, runs
-from glimpsenet.config import Config, FolderConfig, TrainingConfig
+from glimpsenet.config import Config
+from glimpsenet.data.config import FolderConfig, NoAugmentation
+from glimpsenet.models.config import MipmapConfig
+from glimpsenet.training.config import TrainingConfig
 from golden import SMALL, fill, rounded, smooth
 
 PINNED = Path("tests/golden/commands.json")
@@ -53,8 +56,8 @@ def write_images(folder: Path) -> None:
 def write_run(folder: Path, data: Path) -> None:
     """A run folder of an untrained model with fixed weights."""
     config = Config(
-        model=replace(SMALL, sampling="mipmap", align_corners=False),
-        data=FolderConfig(data=data, augmentation="none"),
+        model=replace(SMALL, sampling=MipmapConfig()),
+        data=FolderConfig(data=data, augmentation=NoAugmentation()),
         training=TrainingConfig(max_steps=2),
     )
     description = runs.Description(config, NAMES, 3)

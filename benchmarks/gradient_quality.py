@@ -157,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             {
                 "run": portable(str(run.folder)),
                 "seed": run.config.seed,
-                "sampling": run.config.model.sampling,
+                "sampling": run.config.model.sampling.kind,
                 "accuracy": accuracy,
                 "split": split,
                 "scenes": [place * chosen.scenes, (place + 1) * chosen.scenes],

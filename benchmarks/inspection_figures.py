@@ -34,6 +34,7 @@ from glimpsenet.inspection.injection import Windows, inject
 from glimpsenet.inspection.statistics import Statistics, plot_statistics, read_statistics
 from glimpsenet.inspection.sweep import PARAMETERS, animate_sweep, plot_sweeps, sweep
 from glimpsenet.models.policies import FixedGlimpses, OracleGlimpses
+from glimpsenet.policies.config import LinearConfig
 from glimpsenet.provenance import provenance
 from glimpsenet.recipes import digits, with_papers_localization
 from glimpsenet.runs import SUMMARY, Run, load_run
@@ -53,7 +54,9 @@ def experiments(max_steps: int | None = None) -> dict[str, dict[str, Config]]:
     """What is compared -> its values -> configuration."""
     base = with_papers_localization(digits())
     factors = {
-        f"{value:g}": change(base, model={"gradient_factor": value}, max_steps=max_steps or 400, **SGD)
+        f"{value:g}": change(
+            base, model={"policy": LinearConfig(gradient_factor=value)}, max_steps=max_steps or 400, **SGD
+        )
         for value in (1.0, 0.02)
     }
     weights = {

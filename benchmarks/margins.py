@@ -30,20 +30,26 @@ from torch import Tensor
 
 import glimpsenet
 from glimpsenet import cli, create_model
+from glimpsenet.bench import contenders
 from glimpsenet.bench.subjects import build_subject
 from glimpsenet.bench.training import training_step
-from glimpsenet.config import Config, DigitsConfig, ModelConfig, TrainingConfig
+from glimpsenet.config import Config
+from glimpsenet.data.config import DigitsConfig
 from glimpsenet.data.digits import CLASSES, DigitScenes
-from glimpsenet.data.loading import FreshStream, InOrder, create_loader
+from glimpsenet.data.loading import InOrder, create_loader
+from glimpsenet.data.streams import FreshStream
 from glimpsenet.evaluation.accuracy import evaluate
 from glimpsenet.files import write_json
 from glimpsenet.models.build import build_model
+from glimpsenet.models.config import MipmapConfig, ModelConfig
 from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
 from glimpsenet.models.policies import FixedGlimpses
 from glimpsenet.models.token_policy import TokenPolicy
+from glimpsenet.policies.config import LinearConfig, TokenConfig
 from glimpsenet.provenance import common_machine, describe_machine
 from glimpsenet.robustness.attacks import PGD, Answers, AutoAttackPart, answer_loss, auto_attack, pgd, score_loss
 from glimpsenet.training import objectives
+from glimpsenet.training.config import TrainingConfig
 from glimpsenet.training.fit import fit
 from glimpsenet.training.losses import glimpse_loss
 from glimpsenet.training.penalties import overlap_penalty, scale_penalty
@@ -85,7 +91,7 @@ def learn_digits(seed: int) -> Values:
     """Accuracy on digits without clutter after 200 small steps; chance is 0.1."""
     torch.manual_seed(seed)
     easy = DigitsConfig(train_scenes=4096, val_scenes=300, num_clutter=0)
-    settings = {"image_size": 32, "glimpse_size": 12, "sampling": "mipmap", "batch_norm": "separate"}
+    settings = {"image_size": 32, "glimpse_size": 12, "sampling": MipmapConfig(), "batch_norm": "separate"}
     model = create_model(
         "glimpse_cnn", num_classes=10, in_channels=1, num_glimpses=2, scale_range=(0.4, 0.8), **settings
     )
@@ -111,8 +117,8 @@ def learn_digits(seed: int) -> Values:
 def small_model(seed: int, **settings: Any) -> GlimpseNet:
     """For images of 32 pixels, 3 glimpses of 8."""
     torch.manual_seed(seed)
-    own = {"image_size": 32, "glimpse_size": 8, "sampling": "mipmap", "num_glimpses": 3}
-    tokens = {"localization": "tokens", "localization_layer": 1, "token_scales": (0.25,)}
+    own = {"image_size": 32, "glimpse_size": 8, "sampling": MipmapConfig(), "num_glimpses": 3}
+    tokens = {"policy": TokenConfig(layer=1, scales=(0.25,))}
     return create_model("glimpse_cnn", num_classes=2, in_channels=1, **{**own, **tokens, **settings})
 
 
@@ -123,7 +129,7 @@ def covers(affine: Tensor) -> Tensor:
 
 def find_the_reward(kind: str, seed: int) -> Values:
     """The lead of the best window in the quarter that pays over the best elsewhere, in scores; least of 8 images."""
-    net = small_model(seed, stop_gradient=True, batch_norm="separate")
+    net = small_model(seed, batch_norm="separate")
 
     def reward(output: GlimpseOutput, labels: Tensor) -> Tensor:
         return covers(output.affine[:, 1:])
@@ -131,7 +137,7 @@ def find_the_reward(kind: str, seed: int) -> Values:
     objective = {
         "gradient": lambda: objectives.PolicyGradient(RANGE, reward, net.classifier.in_features),
         "map": lambda: objectives.ValueMap(RANGE, reward),
-        "salience": lambda: objectives.Salience(RANGE),
+        "boxes": lambda: objectives.BoxSupervision(RANGE),
     }[kind]()
     optimizer = torch.optim.Adam([*net.policy.parameters(), *objective.parameters()], 0.01)
     # Bright in the corner that pays, so that there is something to see.
@@ -160,11 +166,11 @@ def follow_guidance(seed: int) -> Values:
     def judge(model: Any, images: Tensor, windows: Tensor, labels: Tensor) -> Tensor:
         return -(windows[..., 1:] + 0.6).square().sum(-1)
 
-    own, objectives.judge = objectives.judge, judge
+    own, contenders.judge = contenders.judge, judge
     try:
-        output = _train_policy(seed, objectives.Guidance(RANGE, candidates=32), steps=40)[-1]
+        output = _train_policy(seed, contenders.Guidance(RANGE, candidates=32), steps=40)[-1]
     finally:
-        objectives.judge = own
+        contenders.judge = own
     return {"distance": float((output[:, 1:, 1:] + 0.6).abs().max())}
 
 
@@ -183,7 +189,7 @@ def part_by_penalty(seed: int) -> Values:
 
 def _train_policy(seed: int, objective: objectives.Objective, steps: int) -> list[Tensor]:
     """Windows at every step of a linear localization network that learns by ``objective`` alone."""
-    net, seen = small_model(seed, localization="linear", gradient_factor=1.0), []
+    net, seen = small_model(seed, policy=LinearConfig(gradient_factor=1.0)), []
     images, labels = torch.rand(8, 1, 32, 32), torch.zeros(8, dtype=torch.long)
     optimizer = torch.optim.Adam(net.policy.parameters(), 0.05)
     for _ in range(steps):
@@ -201,11 +207,9 @@ IMITATION = Config(
         num_glimpses=3,
         image_size=40,
         glimpse_size=16,
-        sampling="mipmap",
+        sampling=MipmapConfig(),
         batch_norm="separate",
-        localization="tokens",
-        localization_layer=2,  # 4 x 4 places
-        token_scales=(0.25,),
+        policy=TokenConfig(layer=2, scales=(0.25,)),  # 4 x 4 cells
     ),
     data=DigitsConfig(train_scenes=5000, val_scenes=40, num_clutter=0),
     training=TrainingConfig(
@@ -267,7 +271,7 @@ def read_quarters(seed: int, **settings: Any) -> GlimpseNet:
     """A model that reads such images; seconds."""
     torch.manual_seed(seed)
     config = ModelConfig(
-        backbone="glimpse_cnn", image_size=32, glimpse_size=8, num_glimpses=2, sampling="mipmap", **settings
+        backbone="glimpse_cnn", image_size=32, glimpse_size=8, num_glimpses=2, sampling=MipmapConfig(), **settings
     )
     model = build_model(config, num_classes=4, in_channels=1)
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
@@ -317,7 +321,7 @@ def score_windows(seed: int) -> Values:
 
     The slope's error is told in shares of the true slope, or of 0.08 where that is smaller.
     """
-    answers = Answers(read_quarters(seed, localization="tokens", localization_layer=-1), 2)
+    answers = Answers(read_quarters(seed, policy=TokenConfig(layer=-1)), 2)
     policy = answers.model.policy
     assert isinstance(policy, TokenPolicy)
     policy.stop_gradient = False
@@ -356,7 +360,7 @@ def train_in_modes(seed: int) -> Values:
     In float64: batch norms of four images amplify rounding with every update.
     """
     settings = {"backbone": "glimpse_cnn", "image_size": 32, "glimpse_size": 8, "num_glimpses": 3}
-    config = Config(seed=seed, model=ModelConfig(**settings, sampling="mipmap", batch_norm="separate"))
+    config = Config(seed=seed, model=ModelConfig(**settings, sampling=MipmapConfig(), batch_norm="separate"))
     subject = build_subject(config, 1, torch.device("cpu"))
     subject.model.double()
     images, labels, boxes = torch.rand(4, 1, 32, 32).double(), torch.arange(4), torch.rand(4, 4)
@@ -377,15 +381,15 @@ def train_in_processes(seed: int) -> Values:
     A backbone without batch statistics, plain SGD, and nothing drawn at random: what is left is the order in which
     gradients are added up.
     """
-    model = ["--backbone", "test_convnext", "--localization", "linear", "--image-size", "64", "--glimpse-size", "32"]
-    data = ["--train-scenes", "64", "--val-scenes", "11", "--diversity", "0", "--random-until", "0"]
-    learn = ["--objective", "pathwise", "--precision", "float32", "--max-steps", "6", "--validations", "2"]
+    model = ["--backbone", "test_convnext", "--image-size", "64", "--glimpse-size", "32"]
+    data = ["--train-scenes", "64", "--val-scenes", "11"]
+    learn = ["--precision", "float32", "--max-steps", "6", "--validations", "2"]
     optimizer = ["--optimizer", "sgd", "--learning-rate", "0.05", "--seed", str(seed), "--device", "cpu"]
     with tempfile.TemporaryDirectory() as folder:
 
         def run(name: str, *split: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
             out = Path(folder) / name
-            command = ["train", "digits", *model, *data, *learn, *optimizer, *split, "--out", str(out)]
+            command = ["train", "digits-pathwise", *model, *data, *learn, *optimizer, *split, "--out", str(out)]
             if "--devices" in split:  # its second process is started by the command again
                 environment = {**os.environ, "OMP_NUM_THREADS": "1"}
                 words = [sys.executable, "-m", "glimpsenet", *command]
@@ -419,7 +423,7 @@ EXPERIMENTS = {
     "learn-digits": Experiment(learn_digits, {"accuracy": (0.6, None)}),
     "gradient": Experiment(partial(find_the_reward, "gradient"), {"lead": (0, None)}),
     "map": Experiment(partial(find_the_reward, "map"), {"lead": (0, None)}),
-    "salience": Experiment(partial(find_the_reward, "salience"), {"lead": (0, None)}),
+    "boxes": Experiment(partial(find_the_reward, "boxes"), {"lead": (0, None)}),
     "guidance": Experiment(follow_guidance, {"distance": (None, 0.2)}),
     "scale-penalty": Experiment(shrink_by_penalty, {"left": (None, 0.25)}),
     "overlap-penalty": Experiment(part_by_penalty, {}),

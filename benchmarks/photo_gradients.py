@@ -22,12 +22,13 @@ import torch
 from jaxtyping import Float
 
 import glimpsenet
+from glimpsenet.data.config import ImageNetAugmentation
 from glimpsenet.data.images import read_image
-from glimpsenet.data.transforms import evaluation_transform
 from glimpsenet.files import write_json
 from glimpsenet.inspection.gradients import auxiliary_loss, observe
 from glimpsenet.inspection.sweep import PARAMETERS, Sweep, sweep
 from glimpsenet.models.backbone import read_tensors
+from glimpsenet.models.config import MipmapConfig
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.provenance import provenance
 
@@ -52,7 +53,7 @@ def basin(loss: Float[np.ndarray, "point"], length: float) -> tuple[float, bool]
 
 def with_own_head(backbone: str, weights: Path) -> GlimpseNet:
     """A model whose auxiliary classifier is the backbone's own ImageNet head."""
-    settings: dict[str, Any] = {"image_size": IMAGE_SIZE, "sampling": "mipmap", "align_corners": False}
+    settings: dict[str, Any] = {"image_size": IMAGE_SIZE, "sampling": MipmapConfig()}
     model = glimpsenet.create_model(backbone, num_classes=1000, backbone_weights=weights, **settings)
     assert model.auxiliary_classifier is not None
     head = {key.rpartition(".")[2]: value for key, value in read_tensors(weights).items() if "classifier" in key}
@@ -62,7 +63,7 @@ def with_own_head(backbone: str, weights: Path) -> GlimpseNet:
 
 def measure(model: GlimpseNet, photo: Path, label: int, points: int) -> list[dict[str, Any]]:
     """A row a scale and parameter."""
-    image = evaluation_transform(IMAGE_SIZE, "imagenet")(read_image(photo))
+    image = ImageNetAugmentation().evaluation_transform(IMAGE_SIZE)(read_image(photo))
     rows = []
     for scale in SCALES:
         policy = glimpsenet.FixedGlimpses({2: (scale, 0.0, 0.0)}, otherwise=model.policy)

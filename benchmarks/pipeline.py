@@ -28,12 +28,13 @@ from torchvision.transforms.v2 import functional
 from glimpsenet.bench.subjects import open_subject
 from glimpsenet.bench.timing import interleaved
 from glimpsenet.bench.training import training_steps
+from glimpsenet.data.config import AugmentationConfig, LightAugmentation
 from glimpsenet.data.finding import find_images
 from glimpsenet.data.folder import PhotoDataset
 from glimpsenet.data.images import read_image
-from glimpsenet.data.loading import TrainingStream, create_loader
+from glimpsenet.data.loading import create_loader
 from glimpsenet.data.spread import spread_over_folders
-from glimpsenet.data.transforms import evaluation_transform, training_transform
+from glimpsenet.data.streams import TrainingStream
 from glimpsenet.devices import computes_in_bfloat16
 from glimpsenet.files import write_json
 from glimpsenet.models.glimpse import MipmapGlimpses
@@ -86,7 +87,7 @@ READERS: dict[str, Callable[[Path], Tensor]] = {
 
 def measure_decoding(files: list[Path], repetitions: int) -> list[dict[str, Any]]:
     """Images/s on one thread of each reader, up to each stage."""
-    square = evaluation_transform(SIZE, "light")
+    square = LightAugmentation().evaluation_transform(SIZE)
     generator = MipmapGlimpses(GLIMPSE)
     windows = torch.tensor([[1.0, 0.0, 0.0]] + [[0.3, 0.2 * step, -0.2] for step in range(1, LOOKS)])
 
@@ -97,7 +98,7 @@ def measure_decoding(files: list[Path], repetitions: int) -> list[dict[str, Any]
     stages: dict[str, Callable[[Tensor], Any]] = {
         "decoded": lambda image: image,
         f"square of {SIZE} px": square,
-        **{f"{name} augmentation": training_transform(SIZE, name) for name in AUGMENTATIONS},
+        **{f"{name} augmentation": AugmentationConfig.kinds[name]().training_transform(SIZE) for name in AUGMENTATIONS},
         f"square, {LOOKS} glimpses of {GLIMPSE} px": lambda image: look(square(image)),
     }
 
@@ -118,7 +119,7 @@ def measure_loader(
     files: list[Path], workers: int, batches: int, batch: int, step: Callable[[], object]
 ) -> dict[str, Any]:
     """Images/s of the loader alone, and the share of waiting when every batch is followed by a training step."""
-    dataset = PhotoDataset(files, [0] * len(files), training_transform(SIZE, "light"))
+    dataset = PhotoDataset(files, [0] * len(files), LightAugmentation().training_transform(SIZE))
 
     def open_loader() -> Any:
         return iter(create_loader(dataset, TrainingStream(len(files), 0), batch, workers=workers))

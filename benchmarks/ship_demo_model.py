@@ -8,7 +8,7 @@ Command: ``python benchmarks/ship_demo_model.py RUN`` with a run of a recipe on 
 import argparse
 from pathlib import Path
 
-from glimpsenet.config import DigitsConfig
+from glimpsenet.data.config import DigitsConfig
 from glimpsenet.demo.exhibit import SHIPPED
 from glimpsenet.errors import UserError
 from glimpsenet.runs import CONFIG, WEIGHTS, load_run, save_weights, write_description

@@ -25,10 +25,12 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 
-from glimpsenet.config import Config, FolderConfig, ModelConfig
+from glimpsenet.config import Config
+from glimpsenet.data.config import FolderConfig, NoAugmentation
 from glimpsenet.files import write_json
 from glimpsenet.inference import Unreadable, predict
 from glimpsenet.models.build import build_model
+from glimpsenet.models.config import ModelConfig
 from glimpsenet.provenance import provenance
 from glimpsenet.recipes import RECIPES
 from glimpsenet.runs import Description, load_run, save_weights, write_description
@@ -125,7 +127,9 @@ def soak_predictions(folder: Path, count: int) -> dict[str, Any]:
     model = ModelConfig(backbone="glimpse_cnn", image_size=64, glimpse_size=16)
     run = folder / "untrained"
     run.mkdir()
-    write_description(run, Description(Config(model=model, data=FolderConfig(augmentation="none")), ["a", "b"], 3))
+    write_description(
+        run, Description(Config(model=model, data=FolderConfig(augmentation=NoAugmentation())), ["a", "b"], 3)
+    )
     save_weights(build_model(model, num_classes=2, in_channels=3), run)
     files = []
     rng = np.random.default_rng(0)

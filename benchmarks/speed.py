@@ -33,9 +33,7 @@ SEEDS = (0, 1, 2)
 PLAIN_SIZES = (20, 32, 48)
 """Pixels of the whole image that plain backbones are trained on; at 48 they take more FLOPs than four glimpses."""
 LEARNING_RATE = 0.01
-PLAIN = "--num-glimpses 1 --fusion none --spatial-clue none --localization linear --objective pathwise"
 SHORT = "--max-steps 4 --train-scenes 64 --val-scenes 8 --test-scenes 8 --batch-size 8 --validations 1"
-PLAIN_SCHEDULE = "--random-until 0 --diversity 0"
 
 
 def run(*command: object) -> None:
@@ -78,10 +76,13 @@ def learning(out: Path, smoke: bool) -> None:
     """Loss of 200 steps on enlarged digit scenes, the same scenes for both ways."""
     from glimpsenet.bench.subjects import build_subject
     from glimpsenet.bench.training import training_step
-    from glimpsenet.config import Config, DigitsConfig, ModelConfig
+    from glimpsenet.config import Config
+    from glimpsenet.data.config import DigitsConfig
     from glimpsenet.data.digits import DigitScenes
-    from glimpsenet.data.loading import FreshStream, create_loader
+    from glimpsenet.data.loading import create_loader
+    from glimpsenet.data.streams import FreshStream
     from glimpsenet.files import write_json
+    from glimpsenet.models.config import ModelConfig
     from glimpsenet.provenance import provenance
 
     cpu, steps, batch = torch.device("cpu"), 3 if smoke else 200, 4 if smoke else 32
@@ -113,7 +114,7 @@ def train(runs: Sequence[Path] | None, plain: Sequence[Path] | None, smoke: bool
     series: dict[str, list[object]] = {} if runs else {"digits": []}
     if plain is None:
         for pixels in PLAIN_SIZES:
-            series[f"plain-{pixels}"] = [*PLAIN.split(), *PLAIN_SCHEDULE.split(), "--glimpse-size", pixels]
+            series[f"plain-{pixels}"] = ["digits-whole-image", "--glimpse-size", pixels]
     for name, own in series.items():
         for seed, folder in zip(SEEDS, run_folders(name, smoke), strict=True):
             glimpsenet("train", "digits", *own, *settings, "--seed", seed, "--out", folder)

@@ -23,8 +23,10 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from glimpsenet.data.digits import open_digits
-from glimpsenet.data.loading import FreshStream, create_loader
+from glimpsenet.data.loading import create_loader
+from glimpsenet.data.streams import FreshStream
 from glimpsenet.models.build import build_model
+from glimpsenet.policies.config import PolicyConfig
 from glimpsenet.recipes import digits
 from glimpsenet.runs import LOCALIZATION, arrange_for_speed
 from glimpsenet.training.logs import quiet_libraries
@@ -76,7 +78,7 @@ def measure(pairs: int, localization: Any, batch_size: int) -> tuple[list[float]
     quiet_libraries()
     warnings.filterwarnings("ignore", message=".*validation_step.*")
     config = digits()
-    config = replace(config, model=replace(config.model, localization=localization))
+    config = replace(config, model=replace(config.model, policy=PolicyConfig.kinds[localization]()))
     pl.seed_everything(0, verbose=False)
     splits = open_digits(config.data, config.model.image_size, 0)  # pyright: ignore[reportArgumentType]
     assert splits.train is not None

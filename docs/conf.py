@@ -41,6 +41,7 @@ maximum_signature_line_length = 100
 nitpick_ignore_regex = [
     (r"py:.*", r"(abc|collections|jaxtyping|matplotlib|np|numpy|pathlib|PIL|pytorch_lightning|torch\w*)\..*"),
     (r"py:.*", r"huggingface_hub\..*"),
+    (r"py:.*", r"v2\..*|glimpsenet\.kinds\.K"),
     (r"py:class", r"Tensor|ndarray"),  # as jaxtyping names it in shapes
 ]
 

@@ -149,7 +149,7 @@ def test_the_flags_of_use_are_spelt_as_ever(capsys, command, flags):
 
 
 @pytest.mark.parametrize("recipe", ["image-folder", "digits"])  # whose defaults differ
-@pytest.mark.parametrize("name", ["pretrained", "even-attention", "windows-vote", "stop-gradient"])
+@pytest.mark.parametrize("name", ["pretrained", "glimpse-ensemble"])
 def test_help_shows_what_a_setting_is_called_and_how_to_unset_it(capsys, recipe, name):
     with pytest.raises(SystemExit):
         glimpsenet("train", recipe, "--help")
@@ -168,7 +168,8 @@ def test_help_shows_what_a_setting_is_called_and_how_to_unset_it(capsys, recipe,
         ["train"],
         ["train", "digits", "--learning-rat", "1"],
         ["train", "digits", "--epochs", "many"],
-        ["train", "digits", "--sampling", "nearest"],
+        ["train", "digits", "--batch-norm", "double"],
+        ["train", "digits", "--sampling.align-corners"],
         ["evaluate"],
         ["predict"],
         ["evaluate", "run", "--glimpses", "psychic"],
@@ -296,7 +297,7 @@ def test_unknown_backbones_are_told_with_the_nearest(refused, tmp_path):
     [
         (["--backbone-weights", "absent.safetensors"], "absent.safetensors"),
         (["--device", "abacus"], "unknown device 'abacus'"),
-        (["--num-heads", "5"], "5 heads"),
+        (["--fusion.num-heads", "5"], "5 heads"),
         (["--out", "file.txt/run"], "file.txt"),
         (["--out", "file.txt"], "file.txt"),
     ],

@@ -10,13 +10,17 @@ import pytest
 import torch
 
 import glimpsenet
-from glimpsenet.config import Config, DigitsConfig, ModelConfig, TrainingConfig
+from glimpsenet.config import Config
+from glimpsenet.data.config import DigitsConfig
 from glimpsenet.data.digits import CLASSES, DigitScenes
 from glimpsenet.data.loading import InOrder, create_loader
 from glimpsenet.errors import SettingError, UserError
 from glimpsenet.evaluation.accuracy import evaluate
+from glimpsenet.models.config import MipmapConfig, ModelConfig
+from glimpsenet.policies.config import TokenConfig
+from glimpsenet.training.config import CustomObjectiveConfig, TrainingConfig, ValueMapConfig
 from glimpsenet.training.fit import fit
-from glimpsenet.training.objectives import Salience
+from glimpsenet.training.objectives import BoxSupervision
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*", "ignore:Checkpoint directory .* exists")
 
@@ -27,11 +31,9 @@ CONFIG = Config(
         num_glimpses=3,
         image_size=40,
         glimpse_size=16,
-        sampling="mipmap",
+        sampling=MipmapConfig(),
         batch_norm="separate",
-        localization="tokens",
-        localization_layer=2,  # 4 x 4 places
-        token_scales=(0.25,),
+        policy=TokenConfig(layer=2, scales=(0.25,)),  # 4 x 4 cells
     ),
     data=DigitsConfig(train_scenes=512, val_scenes=40),
     training=TrainingConfig(
@@ -51,7 +53,7 @@ def example(monkeypatch):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("examples") / "run"
-    fit(replace(CONFIG, training=replace(CONFIG.training, objective="value-map")), folder, device="cpu")
+    fit(replace(CONFIG, training=replace(CONFIG.training, objective=ValueMapConfig())), folder, device="cpu")
     return folder
 
 
@@ -87,13 +89,13 @@ def test_an_objective_of_ones_own_is_noted_in_the_run(example, tmp_path):
     objective = names["Imitation"](names["ContrastGlimpses"](), CONFIG.model.scale_range)
     training = replace(CONFIG.training, max_steps=1)
     fit(replace(CONFIG, training=training), tmp_path / "run", objective=objective, device="cpu")
-    assert glimpsenet.load_run(tmp_path / "run").config.training.objective == "own"
+    assert glimpsenet.load_run(tmp_path / "run").config.training.objective == CustomObjectiveConfig()
 
 
 def test_the_objectives_program_runs(example, tmp_path, capsys):
     example("objective")["main"](str(tmp_path / "run"), steps=2)
     assert capsys.readouterr().out.startswith("accuracy [")
-    assert glimpsenet.load_run(tmp_path / "run").config.training.objective == "own"
+    assert glimpsenet.load_run(tmp_path / "run").config.training.objective == CustomObjectiveConfig()
 
 
 def test_the_loss_of_the_objective_by_hand(example):
@@ -131,16 +133,20 @@ def test_a_run_with_an_objective_of_ones_own_resumes_with_one_of_the_same_class(
     broken.forward = lambda *batch: forward(*batch) if next(calls) < 3 else fail()
     with pytest.raises(RuntimeError, match="power cut"):
         fit(config, out, objective=broken, device="cpu")
-    with pytest.raises(UserError, match=r"objective \(it was own, now pathwise\)"):
+    with pytest.raises(UserError, match=r"objective.kind \(it was custom, now pathwise\)"):
         fit(config, out, device="cpu", resume=True)
-    with pytest.raises(UserError, match="objective Salience: the run was trained with Imitation"):
-        fit(config, out, objective=Salience(CONFIG.model.scale_range), device="cpu", resume=True)
+    with pytest.raises(UserError, match="objective BoxSupervision: the run was trained with Imitation"):
+        fit(config, out, objective=BoxSupervision(CONFIG.model.scale_range), device="cpu", resume=True)
     assert fit(config, out, objective=teach(), device="cpu", resume=True)["metrics"] == whole["metrics"]
 
 
-def test_own_is_an_object(tmp_path):
-    with pytest.raises(SettingError, match="objective own is an object"):
-        fit(replace(CONFIG, training=replace(CONFIG.training, objective="own")), tmp_path / "run", device="cpu")
+def test_custom_is_an_object(tmp_path):
+    with pytest.raises(SettingError, match="objective 'custom' is an object"):
+        fit(
+            replace(CONFIG, training=replace(CONFIG.training, objective=CustomObjectiveConfig())),
+            tmp_path / "run",
+            device="cpu",
+        )
     assert not (tmp_path / "run").exists()
 
 
@@ -154,5 +160,5 @@ def test_evaluate_names_a_policy_by_its_class(run):
 
 def _settings() -> dict:
     model = CONFIG.model
-    names = ("num_glimpses", "image_size", "glimpse_size", "sampling", "localization", "token_scales")
-    return {name: getattr(model, name) for name in names} | {"localization_layer": 2}
+    names = ("num_glimpses", "image_size", "glimpse_size", "sampling", "policy")
+    return {name: getattr(model, name) for name in names}

@@ -12,12 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import gradcheck
 
-from glimpsenet import geometry
-from glimpsenet.config import ModelConfig
+from glimpsenet import create_model, geometry
 from glimpsenet.data.sample import Batch
 from glimpsenet.evaluation.metrics import ScanpathMetrics
 from glimpsenet.models.backbone import Features
-from glimpsenet.models.build import build_model
 from glimpsenet.models.distributions import CategoricalWindows, GaussianWindows, overlap, squash_to_window, unsquash
 from glimpsenet.models.encoding import AffineClue, NoClue, PositionalClue, sinusoidal_encoding
 from glimpsenet.models.fusion import AttentionFusion, NoFusion
@@ -40,11 +38,9 @@ def numbers(*shape: int, seed: int = 0) -> Tensor:
 
 
 def small_model(**settings) -> GlimpseNet:
-    config = ModelConfig(
-        **{"backbone": "glimpse_cnn", "image_size": 16, "glimpse_size": 8, "num_glimpses": 3, **settings}
-    )
     torch.manual_seed(0)
-    return build_model(config, num_classes=5, in_channels=1).eval()
+    own = {"image_size": 16, "glimpse_size": 8, "num_glimpses": 3, **settings}
+    return create_model("glimpse_cnn", num_classes=5, in_channels=1, **own).eval()
 
 
 def state_of(maps: Tensor, fused: Tensor) -> GlimpseState:
@@ -145,7 +141,7 @@ def test_gradient_of_the_loss(alpha):
 @pytest.mark.parametrize("clue", ["affine", "positional"])
 def test_gradient_of_the_whole_loop_in_the_image(sampling, clue):
     """From pixels to the last answer, the windows given."""
-    model = small_model(sampling=sampling, spatial_clue=clue).double()
+    model = small_model(sampling=sampling, clue=clue).double()
     look = FixedGlimpses(WINDOWS, RandomGlimpses(RANGE))
     generator = torch.Generator().manual_seed(1)
     image = torch.rand(1, 1, 16, 16, generator=generator, dtype=torch.float64)
@@ -163,7 +159,7 @@ def test_gradient_of_the_whole_loop_in_the_localization_network(sampling):
 
     Without clue, through which no gradient is to flow; on a smooth image, whose samples have hardly a kink.
     """
-    model = small_model(sampling=sampling, num_glimpses=2, gradient_factor=0.02, spatial_clue="none")
+    model = small_model(sampling=sampling, num_glimpses=2, clue="none")
     ramp = torch.linspace(0, 1, 16)
     image = (ramp[:, None].square() + ramp.sin())[None, None] / 2
     bias = model.policy.fc.bias
@@ -258,15 +254,13 @@ def batch_of(images: Tensor, labels: Tensor) -> Batch:
     return Batch(torch.arange(count), images, labels, boxes, torch.full((count, 2), size), [])
 
 
-@pytest.mark.parametrize("localization", ["linear", "spatiotemporal", "tokens"])
+@pytest.mark.parametrize("policy", ["linear", "spatiotemporal", "tokens"])
 @pytest.mark.parametrize("classes", [1, 10_000])
 @pytest.mark.parametrize("glimpses", [1, 16])
-def test_any_number_of_glimpses_and_classes_trains_and_is_measured(glimpses, classes, localization):
-    config = ModelConfig(
-        backbone="glimpse_cnn", image_size=16, glimpse_size=8, num_glimpses=glimpses, localization=localization
-    )
+def test_any_number_of_glimpses_and_classes_trains_and_is_measured(glimpses, classes, policy):
     torch.manual_seed(0)
-    model = build_model(config, num_classes=classes, in_channels=1)
+    settings = {"image_size": 16, "glimpse_size": 8, "num_glimpses": glimpses, "policy": policy}
+    model = create_model("glimpse_cnn", num_classes=classes, in_channels=1, **settings)
     images, labels = torch.rand(4, 1, 16, 16), torch.tensor([0, classes - 1, 0, classes // 2])
     output = model(model.normalization(images))
     assert output.logits.shape == (4, glimpses, classes)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from glimpsenet.bench.localization import write_results
-from glimpsenet.config import DigitsConfig
+from glimpsenet.data.config import DigitsConfig
 from glimpsenet.errors import UserError
 from glimpsenet.recipes import digits
 from glimpsenet.reproduction.report import write_report

@@ -15,7 +15,17 @@ import pytest
 
 import glimpsenet
 from glimpsenet.cli import main
-from glimpsenet.config import Config, DigitsConfig, FolderConfig, ModelConfig, TrainingConfig
+from glimpsenet.config import Config
+from glimpsenet.data.config import DigitsConfig, FolderConfig
+from glimpsenet.models.config import AttentionConfig, BilinearConfig, ModelConfig, PositionalClueConfig
+from glimpsenet.policies.config import LinearConfig, SpatiotemporalConfig, TokenConfig
+from glimpsenet.training.config import (
+    BoxesConfig,
+    PathwiseConfig,
+    PolicyGradientConfig,
+    TrainingConfig,
+    ValueMapConfig,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,8 +35,8 @@ NAMES = {
     "ExitRule": "(threshold, score='confidence')",
     "FixedGlimpses": "(windows, otherwise)",
     "GlimpseNet": "(*, generator, backbone, clue, fusion, policy, num_classes, num_glimpses=4, normalization, "
-    "auxiliary=True, windows_vote=False)",
-    "GlimpseOutput": "(logits, affine, features, auxiliary_logits, state=None)",
+    "auxiliary=True, glimpse_ensemble=False)",
+    "GlimpseOutput": "(logits, affine, features, auxiliary_logits, state=...)",
     "OracleGlimpses": "(scale_range, boxes)",
     "Policy": "(*args, **kwargs)",
     "Predictor": "(model, rule=...)",
@@ -67,14 +77,21 @@ SETTINGS = {
     Config: "model data training seed",
     DigitsConfig: "train_scenes val_scenes test_scenes num_clutter noise",
     FolderConfig: "data augmentation skip_bad value_range",
-    ModelConfig: "backbone backbone_weights pretrained num_glimpses image_size glimpse_size scale_range sampling "
-    "align_corners spatial_clue clue_with_scale fusion num_heads even_attention batch_norm localization "
-    "localization_layer localization_noise token_scales token_subcells max_overlap stop_gradient freeze_backbone "
-    "auxiliary_classifier windows_vote gradient_factor",
+    ModelConfig: "backbone backbone_weights pretrained freeze_backbone batch_norm num_glimpses image_size glimpse_size "
+    "scale_range auxiliary_classifier glimpse_ensemble sampling clue fusion policy",
     TrainingConfig: "epochs max_steps batch_size optimizer learning_rate weight_decay warmup_share auxiliary_weight "
-    "auxiliary_decay objective reward objective_weight discount entropy_weight scale_penalty overlap_penalty "
-    "large_until gradient_share ppo_passes diversity diversity_until random_until policy_learning_rate gradient_clip "
-    "precision workers validations log_localization_statistics",
+    "auxiliary_decay diversity diversity_until random_until policy_learning_rate gradient_clip precision workers "
+    "validations log_localization_statistics objective",
+    LinearConfig: "gradient_factor noise",
+    SpatiotemporalConfig: "layer gradient_factor noise",
+    TokenConfig: "layer scales subcells max_overlap stop_gradient",
+    BilinearConfig: "align_corners",
+    PositionalClueConfig: "with_scale",
+    AttentionConfig: "num_heads uniform",
+    PathwiseConfig: "scale_penalty overlap_penalty large_until gradient_share",
+    ValueMapConfig: "weight reward",
+    PolicyGradientConfig: "weight reward discount entropy_weight",
+    BoxesConfig: "weight",
 }
 COMMANDS = "train evaluate predict export summary push pull reproduce demo inspect bench data import-mgnet"
 

@@ -4,16 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from glimpsenet.config import DigitsConfig, from_dict, to_dict
+from glimpsenet.config import from_dict, to_dict
+from glimpsenet.data.config import DigitsConfig, ImageNetAugmentation
 from glimpsenet.errors import SettingError
 from glimpsenet.models.build import build_model
+from glimpsenet.models.config import AffineClueConfig, AttentionConfig, BilinearConfig
+from glimpsenet.policies.config import LinearConfig
 from glimpsenet.recipes import PAPER, RECIPES, baseline, list_recipes, recipe
 from glimpsenet.reproduction.rows import OURS, ROWS, WHOLE, Setting, row_config
 
-CLUE = {"model.spatial_clue": "positional"}
-LOCALIZATION = {"model.localization": "spatiotemporal"}
+CLUE = {"model.clue.kind": "positional", "model.clue.with_scale": False}
+LOCALIZATION = {"model.policy.kind": "spatiotemporal", "model.policy.layer": -1}
 SEVENTH = {
-    "model.localization_layer": -2,
+    "model.policy.layer": -2,
     "model.glimpse_size": 32,
     "model.scale_range": (1 / 7, 0.99),
 }
@@ -25,7 +28,7 @@ DIFFERENCES = {
     "2d-spatial-loc": LOCALIZATION,
     "2d-spatial-loc-s7": LOCALIZATION | SEVENTH,
     "2d-spatial-loc-s7-no-aux": LOCALIZATION | SEVENTH | {"training.auxiliary_weight": 0.0},
-    "multihead-attention": CLUE | {"model.num_heads": 4},
+    "multihead-attention": CLUE | {"model.fusion.num_heads": 4},
     "pretrained": CLUE | PRETRAINED,
     "pretrained-frozen": CLUE | PRETRAINED | {"model.freeze_backbone": True},
 }
@@ -42,15 +45,24 @@ def flatten(values: dict, prefix: str = "") -> dict:
 @pytest.mark.parametrize("name", PAPER)
 def test_rows_differ_from_the_baseline_only_in_what_the_table_says(name):
     base, row = flatten(to_dict(baseline())), flatten(to_dict(RECIPES[name]()))
-    assert {key: value for key, value in row.items() if value != base[key]} == DIFFERENCES[name]
+    changed = {key: value for key, value in row.items() if key not in base or value != base[key]}
+    assert changed == DIFFERENCES[name]
 
 
 def test_the_baseline_is_the_papers():
     config = baseline()
     model, training = config.model, config.training
     assert (model.backbone, model.num_glimpses, model.image_size, model.glimpse_size) == ("resnet18", 4, 224, 96)
-    assert (model.scale_range, model.gradient_factor, model.batch_norm) == ((0.2, 0.5), 0.02, "shared")
-    assert (model.sampling, model.align_corners, model.spatial_clue, model.num_heads) == ("bilinear", True, "affine", 1)
+    assert (model.scale_range, model.policy, model.batch_norm) == (
+        (0.2, 0.5),
+        LinearConfig(gradient_factor=0.02),
+        "shared",
+    )
+    assert (model.sampling, model.clue, model.fusion) == (
+        BilinearConfig(align_corners=True),
+        AffineClueConfig(),
+        AttentionConfig(num_heads=1),
+    )
     assert (training.optimizer, training.learning_rate, training.weight_decay) == ("sgd", 0.1, 1e-4)
     assert (training.epochs, training.batch_size, training.warmup_share, training.auxiliary_weight) == (
         400,
@@ -58,7 +70,7 @@ def test_the_baseline_is_the_papers():
         0.2,
         0.6,
     )
-    assert config.data.augmentation == "imagenet"
+    assert config.data.augmentation == ImageNetAugmentation()
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -82,11 +94,9 @@ def test_rows_on_digits_are_small_and_else_the_papers(name):
     paper = baseline() if name == OURS else RECIPES[name]()
     for setting in (
         "scale_range",
-        "spatial_clue",
-        "num_heads",
-        "localization",
-        "localization_layer",
-        "gradient_factor",
+        "clue",
+        "fusion",
+        "policy",
     ):
         assert getattr(config.model, setting) == getattr(paper.model, setting)
     assert config.training.auxiliary_weight == paper.training.auxiliary_weight
@@ -104,7 +114,7 @@ def test_rows_on_a_folder_keep_the_share_of_glimpses():
 
 def test_recipes_are_listed_by_pattern_and_fetched_by_name():
     assert list_recipes() == list(RECIPES)
-    assert list_recipes("digits*") == ["digits", "digits-far"]
+    assert list_recipes("digits*") == ["digits", "digits-far", "digits-pathwise", "digits-whole-image"]
     assert list_recipes("digit") == []
     assert recipe("baseline") == baseline()
     with pytest.raises(SettingError, match="no recipe 'digit-far'; did you mean 'digits-far'"):

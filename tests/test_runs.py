@@ -7,12 +7,27 @@ import pytest
 import safetensors.torch
 import torch
 
-from glimpsenet.config import Config, DigitsConfig, FolderConfig, ModelConfig
+from glimpsenet.config import VERSION, Config
+from glimpsenet.data.config import DigitsConfig, FolderConfig
 from glimpsenet.errors import UserError
-from glimpsenet.runs import Description, load, load_run, read_description, save_weights, write_description
+from glimpsenet.models.config import MipmapConfig, ModelConfig
+from glimpsenet.runs import (
+    Description,
+    OutdatedRunError,
+    load,
+    load_run,
+    read_description,
+    save_weights,
+    write_description,
+)
 
 MODEL = ModelConfig(
-    backbone="glimpse_cnn", num_glimpses=2, image_size=20, glimpse_size=8, sampling="mipmap", batch_norm="separate"
+    backbone="glimpse_cnn",
+    num_glimpses=2,
+    image_size=20,
+    glimpse_size=8,
+    sampling=MipmapConfig(),
+    batch_norm="separate",
 )
 DESCRIPTION = Description(Config(model=MODEL, data=DigitsConfig()), ["one", "zwei", "три"], 1)
 
@@ -49,6 +64,17 @@ def test_descriptions_are_read_back_as_written(tmp_path, description):
     write_description(tmp_path, description)
     assert read_description(tmp_path) == description
     assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize("version", [None, 1, 99, "new"])
+def test_another_format_is_refused_naming_both_versions(tmp_path, version):
+    write_description(tmp_path, DESCRIPTION)
+    values = json.loads((tmp_path / "config.json").read_text()) | {"version": version}
+    if version is None:
+        del values["version"]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(OutdatedRunError, match=f"has format version {version or 1}, but .* reads {VERSION}"):
+        read_description(tmp_path)
 
 
 @pytest.mark.parametrize(

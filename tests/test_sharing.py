@@ -14,8 +14,10 @@ from huggingface_hub.errors import RepositoryNotFoundError
 import glimpsenet
 from glimpsenet import sharing
 from glimpsenet.cli import main
-from glimpsenet.config import Config, DigitsConfig, FolderConfig, ModelConfig
+from glimpsenet.config import Config
+from glimpsenet.data.config import DigitsConfig, FolderConfig
 from glimpsenet.errors import UserError
+from glimpsenet.models.config import ModelConfig
 from glimpsenet.runs import Description, Run, load_run, save_weights, write_description
 
 MODEL = ModelConfig(backbone="glimpse_cnn", num_glimpses=2, image_size=20, glimpse_size=8, batch_norm="separate")

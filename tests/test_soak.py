@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from glimpsenet.config import Config, DigitsConfig, ModelConfig, TrainingConfig
+from glimpsenet.config import Config
+from glimpsenet.data.config import DigitsConfig
+from glimpsenet.models.config import ModelConfig
+from glimpsenet.training.config import TrainingConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*", "ignore:Checkpoint directory .* exists")
 

@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 import tyro
 
 from glimpsenet.bench.cli import bench_app
-from glimpsenet.config import Config, DigitsConfig, check_seed
+from glimpsenet.config import Config, check_seed
+from glimpsenet.data.config import DataConfig, DigitsConfig
 from glimpsenet.data.noise import one_warning
 from glimpsenet.errors import DataWarning, FigureWarning, SettingError, UserError, did_you_mean, needs_extra, printable
 from glimpsenet.inspection.cli import inspect_app
+from glimpsenet.models.config import ModelConfig
 from glimpsenet.recipes import RECIPES
 from glimpsenet.tables import counted, print_table
+from glimpsenet.training.config import TrainingConfig
 
 if TYPE_CHECKING:
     from glimpsenet.inference import Prediction
@@ -42,9 +45,13 @@ RunFolder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
 class TrainingRun:
     """A recipe and where to run it."""
 
-    config: Config
+    model: Annotated[ModelConfig, tyro.conf.arg(name="")]
+    data: Annotated[DataConfig, tyro.conf.arg(name="")]
+    training: Annotated[TrainingConfig, tyro.conf.arg(name="")]
     out: Path
     """Run folder. A finished run with these settings is left as it is; what was learned is not lost unasked."""
+    seed: int = 0
+    """Everything random follows from it, 0 to 2^32 - 1."""
     resume: bool = False
     """Go on after the last checkpoint in the run folder (or start, if there is none)."""
     overwrite: bool = False
@@ -56,12 +63,22 @@ class TrainingRun:
     num_nodes: int = 1
     """Machines; start the same command on each (torchrun, SLURM)."""
 
+    @classmethod
+    def of(cls, name: str, config: Config) -> "TrainingRun":
+        """A recipe's."""
+        return cls(config.model, config.data, config.training, Path("runs") / name, config.seed)
+
+    @property
+    def config(self) -> Config:
+        """The experiment."""
+        return Config(model=self.model, data=self.data, training=self.training, seed=self.seed)
+
 
 if TYPE_CHECKING:
     Recipe = TrainingRun
 else:
     Recipe = tyro.extras.subcommand_type_from_defaults(
-        {name: TrainingRun(recipe(), out=Path("runs") / name) for name, recipe in RECIPES.items()},
+        {name: TrainingRun.of(name, recipe()) for name, recipe in RECIPES.items()},
         {name: inspect.cleandoc(recipe.__doc__ or "") for name, recipe in RECIPES.items()},
         prefix_names=False,
     )
@@ -737,7 +754,7 @@ def _run(arguments: Sequence[str], *, quiet: bool) -> None:
         description=DESCRIPTION,
         args=arguments,
         console_outputs=not quiet,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.AvoidSubcommands),
+        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.AvoidSubcommands),
     )
 
 

@@ -15,8 +15,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from glimpsenet.config import Config, DigitsConfig, FolderConfig, ModelConfig, TrainingConfig
+from glimpsenet.config import Config
+from glimpsenet.data.config import DigitsConfig, FolderConfig, ImageNetAugmentation
 from glimpsenet.errors import SettingError, did_you_mean
+from glimpsenet.models.config import (
+    AttentionConfig,
+    MipmapConfig,
+    ModelConfig,
+    NoClueConfig,
+    NoFusionConfig,
+    PositionalClueConfig,
+)
+from glimpsenet.policies.config import LinearConfig, SpatiotemporalConfig, TokenConfig
+from glimpsenet.training.config import PathwiseConfig, TrainingConfig, ValueMapConfig
 
 
 def digits() -> Config:
@@ -32,14 +43,10 @@ def digits() -> Config:
             backbone="glimpse_cnn",
             image_size=80,
             glimpse_size=20,
-            sampling="mipmap",
-            align_corners=False,
             batch_norm="separate",
-            even_attention=True,
-            localization="tokens",
-            localization_layer=1,
-            token_scales=(0.3,),
-            token_subcells=2,
+            sampling=MipmapConfig(),
+            fusion=AttentionConfig(uniform=True),
+            policy=TokenConfig(layer=1, scales=(0.3,), subcells=2),
         ),
         data=DigitsConfig(),
         training=TrainingConfig(
@@ -49,10 +56,9 @@ def digits() -> Config:
             learning_rate=3e-3,
             weight_decay=0.01,
             gradient_clip=1.0,
-            objective="value-map",
-            objective_weight=1.0,
             random_until=0.2,
             diversity=0.1,
+            objective=ValueMapConfig(),
         ),
     )
 
@@ -65,9 +71,24 @@ def digits_far() -> Config:
     config = digits()
     return replace(
         config,
-        model=replace(config.model, image_size=120, scale_range=(0.15, 0.5), token_scales=(0.2, 0.4)),
+        model=replace(
+            config.model,
+            image_size=120,
+            scale_range=(0.15, 0.5),
+            policy=TokenConfig(layer=1, scales=(0.2, 0.4), subcells=2),
+        ),
         data=DigitsConfig(num_clutter=16),
     )
+
+
+def digits_pathwise() -> Config:
+    """``digits`` with MGNet's localization: what the token policy and its value map are compared with."""
+    return with_papers_localization(digits())
+
+
+def digits_whole_image() -> Config:
+    """``digits`` without glimpses: the plain backbone on the whole scene at full size, to compare with."""
+    return _without_glimpses(digits_pathwise())
 
 
 def image_folder() -> Config:
@@ -81,15 +102,11 @@ def image_folder() -> Config:
             pretrained=True,
             image_size=320,
             glimpse_size=96,
-            sampling="mipmap",
-            align_corners=False,
             batch_norm="separate",
-            even_attention=True,
-            windows_vote=True,
-            localization="tokens",
-            localization_layer=-2,
-            token_scales=(0.2, 0.35),
-            token_subcells=2,
+            glimpse_ensemble=True,
+            sampling=MipmapConfig(),
+            fusion=AttentionConfig(uniform=True),
+            policy=TokenConfig(layer=-2, scales=(0.2, 0.35), subcells=2),
         ),
         data=FolderConfig(),
         training=TrainingConfig(
@@ -100,31 +117,30 @@ def image_folder() -> Config:
             weight_decay=0.05,
             gradient_clip=1.0,
             workers=2,
-            objective="value-map",
-            objective_weight=1.0,
             random_until=0.2,
             diversity=0.2,
+            objective=ValueMapConfig(),
         ),
     )
 
 
 def whole_image() -> Config:
     """``image-folder`` without glimpses: the plain backbone on the whole image at full size, to compare with."""
-    config = with_papers_localization(image_folder())
-    return replace(
-        config,
-        model=replace(
-            config.model, num_glimpses=1, glimpse_size=config.model.image_size, fusion="none", spatial_clue="none"
-        ),
-    )
+    return _without_glimpses(with_papers_localization(image_folder()))
+
+
+def _without_glimpses(config: Config) -> Config:
+    """The plain backbone: one glimpse, the whole image at full size."""
+    size = config.model.image_size
+    return _vary(config, num_glimpses=1, glimpse_size=size, clue=NoClueConfig(), fusion=NoFusionConfig())
 
 
 def with_papers_localization(config: Config) -> Config:
     """``config`` with MGNet's localization network, learned by the classification loss through the sampling."""
     return replace(
         config,
-        model=replace(config.model, localization="linear", even_attention=False, windows_vote=False),
-        training=replace(config.training, objective="pathwise", random_until=0.0, diversity=0.0),
+        model=replace(config.model, glimpse_ensemble=False, fusion=AttentionConfig(), policy=LinearConfig()),
+        training=replace(config.training, random_until=0.0, diversity=0.0, objective=PathwiseConfig()),
     )
 
 
@@ -139,7 +155,7 @@ def baseline() -> Config:
     """
     return Config(
         model=ModelConfig(),
-        data=FolderConfig(data=Path("imagenet100"), augmentation="imagenet"),
+        data=FolderConfig(data=Path("imagenet100"), augmentation=ImageNetAugmentation()),
         # MGNet trains in float32; so does every row.
         training=TrainingConfig(workers=8, precision="float32"),
     )
@@ -151,8 +167,7 @@ def baseline_whole_image() -> Config:
     Command: `glimpsenet train baseline-whole-image --data imagenet100`
     Expect 9 hours on one H100 with 16 processor cores (estimated; see the module).
     """
-    size = baseline().model.image_size
-    return _vary(baseline(), num_glimpses=1, glimpse_size=size, fusion="none", spatial_clue="none")
+    return _without_glimpses(baseline())
 
 
 def _vary(config: Config, auxiliary_weight: float | None = None, **model: Any) -> Config:
@@ -169,7 +184,7 @@ def two_d_spatial_clue() -> Config:
     Command: `glimpsenet train 2d-spatial-clue --data imagenet100`
     Expect 9 hours on one H100 with 16 processor cores (estimated; see the module).
     """
-    return _vary(baseline(), spatial_clue="positional")
+    return _vary(baseline(), clue=PositionalClueConfig())
 
 
 def two_d_spatial_loc() -> Config:
@@ -178,7 +193,7 @@ def two_d_spatial_loc() -> Config:
     Command: `glimpsenet train 2d-spatial-loc --data imagenet100`
     Expect 9 hours on one H100 with 16 processor cores (estimated; see the module).
     """
-    return _vary(baseline(), localization="spatiotemporal", localization_layer=-1)
+    return _vary(baseline(), policy=SpatiotemporalConfig(layer=-1))
 
 
 def two_d_spatial_loc_s7() -> Config:
@@ -188,7 +203,8 @@ def two_d_spatial_loc_s7() -> Config:
     Command: `glimpsenet train 2d-spatial-loc-s7 --data imagenet100`
     Expect 9 hours on one H100 with 16 processor cores (estimated; see the module).
     """
-    return _vary(two_d_spatial_loc(), localization_layer=-2, glimpse_size=224 // 7, scale_range=(1 / 7, 0.99))
+    policy = SpatiotemporalConfig(layer=-2)
+    return _vary(two_d_spatial_loc(), policy=policy, glimpse_size=224 // 7, scale_range=(1 / 7, 0.99))
 
 
 def two_d_spatial_loc_s7_no_aux() -> Config:
@@ -207,7 +223,7 @@ def multihead_attention() -> Config:
     Command: `glimpsenet train multihead-attention --data imagenet100`
     Expect 9 hours on one H100 with 16 processor cores (estimated; see the module).
     """
-    return _vary(two_d_spatial_clue(), num_heads=4)
+    return _vary(two_d_spatial_clue(), fusion=AttentionConfig(num_heads=4))
 
 
 def pretrained() -> Config:
@@ -243,6 +259,8 @@ PAPER: dict[str, tuple[Callable[[], Config], float]] = {
 RECIPES: dict[str, Callable[[], Config]] = {
     "digits": digits,
     "digits-far": digits_far,
+    "digits-pathwise": digits_pathwise,
+    "digits-whole-image": digits_whole_image,
     "image-folder": image_folder,
     "whole-image": whole_image,
     **{name: recipe for name, (recipe, _) in PAPER.items()},

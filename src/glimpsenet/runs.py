@@ -17,7 +17,7 @@ from huggingface_hub import ModelCard, ModelHubMixin
 from torch import Tensor
 
 from glimpsenet import sharing
-from glimpsenet.config import Config, from_dict, to_dict
+from glimpsenet.config import VERSION, Config, from_dict, to_dict
 from glimpsenet.errors import UserError, did_you_mean
 from glimpsenet.files import write_aside, write_json
 from glimpsenet.models.build import build_model
@@ -156,11 +156,16 @@ class Run(Description, ModelHubMixin):
 def write_description(folder: Path, description: Description) -> None:
     """Write ``config.json``."""
     values = {
+        "version": VERSION,
         "config": to_dict(description.config),
         "classes": description.classes,
         "channels": description.channels,
     }
     write_json(folder / CONFIG, values)
+
+
+class OutdatedRunError(UserError):
+    """A run folder was written by a version of this library with another format."""
 
 
 def read_description(folder: Path) -> Description:
@@ -176,12 +181,20 @@ def read_description(folder: Path) -> Description:
         raise UserError(f"{folder} is no run folder: it has no {CONFIG} (glimpsenet train makes one)")
     try:
         values = json.loads(file.read_text())
+        if not isinstance(values, dict):
+            raise TypeError("it holds no JSON object")
+        if (version := values.get("version", 1)) != VERSION:
+            raise OutdatedRunError(
+                f"{file} has format version {version}, but this version of glimpsenet reads {VERSION}: train it again"
+            )
         classes, channels = values["classes"], values["channels"]
         if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
             raise TypeError("'classes' is not a list of names")
         if channels not in (1, 3):
             raise ValueError(f"'channels' is {channels!r}, not 1 or 3")
         return Description(from_dict(values["config"]), classes, channels)
+    except OutdatedRunError:
+        raise
     except (UserError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{file} is damaged: {error}") from error
 

@@ -25,8 +25,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from glimpsenet.config import Config, DigitsConfig, FolderConfig, ModelConfig
+from glimpsenet.config import Config
 from glimpsenet.errors import UserError, first_line, printable
+from glimpsenet.models.config import ModelConfig
 from glimpsenet.recipes import RECIPES
 
 CARD = "README.md"
@@ -93,9 +94,7 @@ def without_folders(config: Config) -> Config:
         config = dataclasses.replace(
             config, model=dataclasses.replace(config.model, backbone_weights=Path(weights.name))
         )
-    if isinstance(data, FolderConfig):
-        config = dataclasses.replace(config, data=dataclasses.replace(data, data=Path(data.data.resolve().name)))
-    return config
+    return dataclasses.replace(config, data=data.without_folders())
 
 
 def read_summary(file: Path) -> dict[str, Any]:
@@ -131,7 +130,7 @@ def make_card(
     """
     name = repo_id.split("/")[-1]
     model, data = config.model, config.data
-    dataset = "digit scenes" if isinstance(data, DigitsConfig) else printable(data.data.name)
+    dataset = printable(data.title)
     split = "test" if summary.get("test_metrics") else "validation"
     metrics = summary.get("test_metrics") or summary.get("metrics")
     results = [] if metrics is None else _eval_results(dataset, split, metrics["accuracy"])
@@ -146,11 +145,7 @@ def make_card(
     recipe = next((name for name, recipe in RECIPES.items() if recipe().model == model), None)
     shown = ", ".join(f"`{printable(name)}`" for name in classes[:MOST_CLASSES])
     more = f" and {len(classes) - MOST_CLASSES} more, in config.json" if len(classes) > MOST_CLASSES else ""
-    looks = {
-        "tokens": "a token policy, which scores the places of the feature maps",
-        "linear": "MGNet's localization network, from the fused features",
-        "spatiotemporal": "the spatiotemporal localization network, by attention over feature map tokens",
-    }[model.localization]
+    looks = model.policy.described
     windows = model.num_glimpses - 1
     intro = (
         "Classifies images by glimpses: looks once at the whole image at low resolution, then closely at "

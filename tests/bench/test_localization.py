@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from glimpsenet.bench.localization import METHODS, bench_localization, gain_share, steps_to
-from glimpsenet.config import Config, DigitsConfig
+from glimpsenet.config import Config
+from glimpsenet.data.config import DigitsConfig
 from glimpsenet.errors import SettingError, UserError
 from glimpsenet.models.build import build_model
 from glimpsenet.recipes import digits
 from glimpsenet.training.losses import glimpse_loss
-from glimpsenet.training.objectives import create_objective
 from glimpsenet.training.series import mean_curve
 
 
@@ -30,7 +30,7 @@ def tiny(max_steps: int = 2) -> Config:
 def test_every_method_learns_something(name):
     config = METHODS[name][0](tiny())
     model = build_model(config.model, num_classes=10, in_channels=1)
-    objective = create_objective(config.training, config.model, model)
+    objective = config.training.objective.build(model, config.model.scale_range)
     images, labels = torch.rand(8, 1, 40, 40), torch.arange(8)
     boxes = torch.tensor([[4.0, 4.0, 20.0, 20.0]]).expand(8, 4)
     output = model(images, policy=objective.behaviour(model, 0.2, labels, boxes))

@@ -16,10 +16,13 @@ from glimpsenet.bench.subjects import build_subject, glimpsing, open_subject, pl
 from glimpsenet.bench.timing import Timing
 from glimpsenet.bench.training import reference_of, training_step
 from glimpsenet.cli import main
-from glimpsenet.config import Config, DigitsConfig, FolderConfig, ModelConfig
+from glimpsenet.config import Config
+from glimpsenet.data.config import DigitsConfig, FolderConfig
 from glimpsenet.data.digits import DigitScenes
 from glimpsenet.errors import UserError
 from glimpsenet.models.build import build_model
+from glimpsenet.models.config import BilinearConfig, MipmapConfig, ModelConfig
+from glimpsenet.policies.config import TokenConfig
 from glimpsenet.runs import Description, Run, load_run, save_weights, write_description
 
 CPU = torch.device("cpu")
@@ -87,7 +90,7 @@ def test_speed_of_a_backbone(tmp_path, capfd):
 
 
 def test_a_run_is_measured_as_it_is(tmp_path):
-    run = make_run(tmp_path / "run", localization="tokens", sampling="mipmap")
+    run = make_run(tmp_path / "run", policy=TokenConfig(), sampling=MipmapConfig())
     subject = open_subject(str(run), CPU)
     assert (subject.model.num_classes, subject.channels, subject.images(2).shape) == (10, 1, (2, 1, 32, 32))
     with pytest.raises(UserError, match="is a run, which has its own image_size"):
@@ -115,10 +118,10 @@ def test_training_steps_learn_alike(margins):
 
 
 def test_the_reference_is_mgnet_and_the_model_stays_as_it_is():
-    config = Config(model=ModelConfig(**TINY, sampling="mipmap", batch_norm="separate"))
+    config = Config(model=ModelConfig(**TINY, sampling=MipmapConfig(), batch_norm="separate"))
     subject = build_subject(config, 1, CPU)
     reference = reference_of(subject).config.model
-    assert (reference.sampling, reference.batch_norm, reference.glimpse_size) == ("bilinear", "shared", 8)
+    assert (reference.sampling, reference.batch_norm, reference.glimpse_size) == (BilinearConfig(), "shared", 8)
     before = [value.clone() for value in subject.model.parameters()]
     training_step(subject, "eager", torch.float32)(subject.images(4), torch.arange(4), torch.rand(4, 4))
     assert all(torch.equal(value, old) for value, old in zip(subject.model.parameters(), before, strict=True))

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits as load_small_digits
 
-from glimpsenet.config import DigitsConfig, FolderConfig
+from glimpsenet.data.config import DigitsConfig, FolderConfig, NoAugmentation
 from glimpsenet.data.digits import CLASSES, DigitScenes, draw_scenes, load_digits, open_digits, write_scenes
 from glimpsenet.data.folder import open_folder
 from glimpsenet.errors import DataWarning, UserError
@@ -151,7 +151,9 @@ def test_written_scenes_are_read_back_with_the_same_pixels_boxes_and_labels(tmp_
     with open(tmp_path / "new/digits/boxes.csv", newline="") as stream:
         assert len(list(csv.DictReader(stream))) == 90
     with pytest.warns(DataWarning, match="no images of 2 classes in val/"):  # 20 scenes drawn from ten digits
-        read = open_folder(FolderConfig(data=tmp_path / "new/digits", augmentation="none"), 32, seed=0, channels=1)
+        read = open_folder(
+            FolderConfig(data=tmp_path / "new/digits", augmentation=NoAugmentation()), 32, seed=0, channels=1
+        )
     made = open_digits(config, 32, seed=3)
     assert read.classes == CLASSES
     for mine, theirs, size in ((read.train, made.train, 60), (read.val, made.val, 20), (read.test, made.test, 10)):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from glimpsenet.cli import main
-from glimpsenet.config import FolderConfig
+from glimpsenet.data.config import FolderConfig
 from glimpsenet.data.finding import find_images, is_junk, natural_key
 from glimpsenet.data.folder import open_folder
 from glimpsenet.demo.exhibit import SHIPPED

@@ -10,10 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from glimpsenet.config import FolderConfig
+from glimpsenet.data.config import FolderConfig, ImageNetAugmentation, LightAugmentation, NoAugmentation
 from glimpsenet.data.folder import PhotoDataset, open_folder, read_boxes
 from glimpsenet.data.sample import collate
-from glimpsenet.data.transforms import FitSquare, evaluation_transform, training_transform
+from glimpsenet.data.transforms import FitSquare
 from glimpsenet.errors import DataWarning, UserError
 
 
@@ -34,7 +34,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def open_plain(data: Path, **settings):
-    return open_folder(FolderConfig(data=data, augmentation="none"), 8, seed=0, **settings)
+    return open_folder(FolderConfig(data=data, augmentation=NoAugmentation()), 8, seed=0, **settings)
 
 
 def refusal(data: Path) -> str:
@@ -204,7 +204,7 @@ def test_boxes_belong_to_the_images_however_the_folder_is_spelt(data, spelling, 
     (data.parent / "other").mkdir()
     monkeypatch.chdir(data.parent)
     (data / "boxes.csv").write_text("file,x0,y0,x1,y1\nval/dog/f.png,1,2,3,5\n")
-    splits = open_folder(FolderConfig(data=Path(spelling), augmentation="none"), 8, seed=0)
+    splits = open_folder(FolderConfig(data=Path(spelling), augmentation=NoAugmentation()), 8, seed=0)
     assert splits.val.has_boxes
     assert splits.val[0, 1].box.tolist() == [1, 3, 3, 6]  # 8 x 6 photo, one row of padding above
 
@@ -323,11 +323,13 @@ def test_boxes_are_carried_into_the_square(tmp_path, photo, box, size, expected)
 def test_boxes_are_carried_through_the_papers_crop(tmp_path):
     file = make_photo(tmp_path / "a.png", 128, 64)  # short side 64 = 56 * 256 / 224, then 36 columns and 4 rows go
     boxes = {file: torch.tensor([40.0, 10, 80, 70])}
-    sample = PhotoDataset([file], [0], evaluation_transform(56, "imagenet"), boxes=boxes)[0, 0]
+    sample = PhotoDataset([file], [0], ImageNetAugmentation().evaluation_transform(56), boxes=boxes)[0, 0]
     assert sample.box.tolist() == [4, 6, 44, 56]
     pixels = np.asarray(Image.open(file))
     assert np.array_equal(sample.image.permute(1, 2, 0), pixels[4:60, 36:92])
-    gone = PhotoDataset([file], [0], evaluation_transform(56, "imagenet"), boxes={file: torch.tensor([0.0, 0, 30, 64])})
+    gone = PhotoDataset(
+        [file], [0], ImageNetAugmentation().evaluation_transform(56), boxes={file: torch.tensor([0.0, 0, 30, 64])}
+    )
     assert gone[0, 0].box.isnan().all()  # out of sight: as if unknown
 
 
@@ -350,7 +352,7 @@ def test_photos_however_thin_fit_into_the_square(tmp_path, photo):
 
 
 @pytest.mark.parametrize("boxes", [True, False])
-@pytest.mark.parametrize("augmentation", ["light", "imagenet"])
+@pytest.mark.parametrize("augmentation", [LightAugmentation(), ImageNetAugmentation()])
 def test_augmentation_follows_from_seed_epoch_and_index_alone(data, augmentation, boxes):
     photo = make_photo(data / "val/cat/e.png", 40, 30).read_bytes()
     names = ["train/cat/a.png", "train/cat/b.png", "train/dog/c.png", "train/dog/d.png"]
@@ -383,7 +385,7 @@ def test_boxes_move_with_light_augmentation(tmp_path):
     image.paste("black", (20, 24, 32, 36))
     image.save(tmp_path / "a.png")
     boxes = {tmp_path / "a.png": torch.tensor([20.0, 24, 32, 36])}
-    dataset = PhotoDataset([tmp_path / "a.png"], [0], training_transform(64, "light"), boxes=boxes)
+    dataset = PhotoDataset([tmp_path / "a.png"], [0], LightAugmentation().training_transform(64), boxes=boxes)
     middles = set()
     for epoch in range(8):
         sample = dataset[epoch, 0]

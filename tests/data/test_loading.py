@@ -5,11 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from glimpsenet.config import DigitsConfig
+from glimpsenet.data.config import DigitsConfig, LightAugmentation
 from glimpsenet.data.digits import DigitScenes
 from glimpsenet.data.folder import PhotoDataset
-from glimpsenet.data.loading import FreshStream, InOrder, TrainingStream, create_loader
-from glimpsenet.data.transforms import training_transform
+from glimpsenet.data.loading import InOrder, create_loader
+from glimpsenet.data.streams import FreshStream, TrainingStream
 
 STREAMS = [TrainingStream, FreshStream]
 
@@ -70,7 +70,7 @@ def dataset(request, tmp_path):
         Image.fromarray(rng.integers(256, size=(12, 16, 3), dtype=np.uint8)).save(file)
     files[3].write_text("no image")
     boxes = {files[0]: torch.tensor([2.0, 2, 8, 8])}
-    return PhotoDataset(files, range(7), training_transform(16, "light"), boxes=boxes, seed=2)
+    return PhotoDataset(files, range(7), LightAugmentation().training_transform(16), boxes=boxes, seed=2)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")

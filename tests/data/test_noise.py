@@ -14,13 +14,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glimpsenet.config import Config, FolderConfig, ModelConfig, TrainingConfig
+from glimpsenet.config import Config
+from glimpsenet.data.config import FolderConfig, NoAugmentation
 from glimpsenet.data.folder import PhotoDataset
 from glimpsenet.data.images import UnreadableImageError, _open, decode_image, read_image
 from glimpsenet.data.loading import InOrder, create_loader
 from glimpsenet.data.noise import one_warning
 from glimpsenet.data.transforms import FitSquare
 from glimpsenet.errors import DataWarning
+from glimpsenet.models.config import ModelConfig
+from glimpsenet.training.config import TrainingConfig
 from glimpsenet.training.fit import fit
 
 
@@ -124,7 +127,7 @@ def test_training_warns_once(tmp_path, capfd):
         (tmp_path / "data" / split / "a" / name).write_bytes(fax(damaged=True))
     config = Config(
         model=ModelConfig(backbone="glimpse_cnn", image_size=32, glimpse_size=8, num_glimpses=2),
-        data=FolderConfig(data=tmp_path / "data", augmentation="none"),
+        data=FolderConfig(data=tmp_path / "data", augmentation=NoAugmentation()),
         training=TrainingConfig(max_steps=3, batch_size=1, validations=3, log_localization_statistics=False),
     )
     (text,) = told_of(lambda: fit(config, tmp_path / "run", device="cpu"))

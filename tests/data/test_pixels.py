@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from glimpsenet.cli import main
-from glimpsenet.config import Config, FolderConfig, ModelConfig, from_dict, to_dict
+from glimpsenet.config import Config, from_dict, to_dict
+from glimpsenet.data.config import FolderConfig, NoAugmentation
 from glimpsenet.data.folder import open_folder
 from glimpsenet.data.images import UnreadableImageError, decode_image, read_image
 from glimpsenet.data.shards import open_shards, write_shards
@@ -21,6 +22,7 @@ from glimpsenet.errors import SettingError
 from glimpsenet.inference import Prediction, predict
 from glimpsenet.inspection.cli import _read as read_to_inspect
 from glimpsenet.models.build import build_model
+from glimpsenet.models.config import ModelConfig
 from glimpsenet.runs import Description, load_run, save_weights, write_description
 
 # ---- files that Pillow reads but does not write --------------------------------------------------------------------
@@ -242,7 +244,7 @@ def test_all_that_read_images_take_the_runs_range(tmp_path):
         (data / split / "a").mkdir(parents=True)
         Image.fromarray(photo).save(data / split / "a" / "0.tif")
     model = ModelConfig(backbone="glimpse_cnn", image_size=32, glimpse_size=8, num_glimpses=2)
-    config = Config(model=model, data=FolderConfig(data=data, augmentation="none", value_range=(1000, 3000)))
+    config = Config(model=model, data=FolderConfig(data=data, augmentation=NoAugmentation(), value_range=(1000, 3000)))
     write_description(tmp_path, Description(config, ["a"], 3))
     save_weights(build_model(model, num_classes=1, in_channels=3), tmp_path)
     run, file = load_run(tmp_path), data / "val/a/0.tif"

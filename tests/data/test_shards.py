@@ -12,11 +12,15 @@ import torch
 from PIL import Image
 
 from glimpsenet.cli import main
-from glimpsenet.config import Config, FolderConfig, ModelConfig, TrainingConfig
+from glimpsenet.config import Config
+from glimpsenet.data.config import FolderConfig, NoAugmentation
 from glimpsenet.data.folder import open_folder
-from glimpsenet.data.loading import ShardStream, create_loader, open_data
+from glimpsenet.data.loading import create_loader, open_data
 from glimpsenet.data.shards import ShardDataset, read_shard
+from glimpsenet.data.streams import ShardStream
 from glimpsenet.errors import UserError
+from glimpsenet.models.config import ModelConfig
+from glimpsenet.training.config import TrainingConfig
 from glimpsenet.training.fit import fit
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*", "ignore:Checkpoint directory .* exists")
@@ -55,8 +59,8 @@ def test_shards_hold_the_images_of_the_folder_as_they_are(folder, shards):
         *(f"val-00000{n}.tar" for n in range(2)),
     ]
     assert json.loads((shards / "sizes.json").read_text())["train-000002.tar"] == 3
-    ours = open_data(config_of(shards, augmentation="none"))
-    theirs = open_folder(FolderConfig(data=folder, augmentation="none"), 16, seed=0)
+    ours = open_data(config_of(shards, augmentation=NoAugmentation()))
+    theirs = open_folder(FolderConfig(data=folder, augmentation=NoAugmentation()), 16, seed=0)
     assert ours.classes == theirs.classes == ["blue", "red"]
     for one, other in ((ours.train, theirs.train), (ours.val, theirs.val)):
         assert isinstance(one, ShardDataset)

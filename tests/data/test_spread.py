@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glimpsenet.config import DigitsConfig, FolderConfig
 from glimpsenet.data import folder
+from glimpsenet.data.config import DigitsConfig, FolderConfig
 from glimpsenet.data.digits import DigitScenes
 from glimpsenet.data.spread import read_spread, spread_over_classes, spread_over_folders
 from glimpsenet.errors import UserError

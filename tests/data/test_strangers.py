@@ -19,15 +19,16 @@ from hypothesis import strategies as st
 from PIL import Image, UnidentifiedImageError
 
 from glimpsenet.cli import main
-from glimpsenet.config import Config, FolderConfig, ModelConfig, from_json, to_dict
+from glimpsenet.config import VERSION, Config, from_json, to_dict
+from glimpsenet.data.config import AugmentationConfig, FolderConfig, ImageNetAugmentation, NoAugmentation
 from glimpsenet.data.finding import find_images
 from glimpsenet.data.folder import PhotoDataset, open_folder, read_boxes
 from glimpsenet.data.images import MAX_PIXELS, UnreadableImageError, read_image
-from glimpsenet.data.transforms import evaluation_transform, training_transform
 from glimpsenet.errors import DataWarning, UserError
 from glimpsenet.inference import predict
 from glimpsenet.models.build import build_model
-from glimpsenet.runs import Description, load_run, read_description, save_weights, write_description
+from glimpsenet.models.config import ModelConfig
+from glimpsenet.runs import Description, OutdatedRunError, load_run, read_description, save_weights, write_description
 
 MUTATED = 500
 MODEL = ModelConfig(backbone="glimpse_cnn", image_size=32, glimpse_size=8, num_glimpses=2)
@@ -37,7 +38,7 @@ MODEL = ModelConfig(backbone="glimpse_cnn", image_size=32, glimpse_size=8, num_g
 def run(tmp_path_factory) -> Path:
     """A run folder with untrained weights; one of its classes has a name that is hard to show."""
     folder = tmp_path_factory.mktemp("run")
-    config = Config(model=MODEL, data=FolderConfig(augmentation="none"))
+    config = Config(model=MODEL, data=FolderConfig(augmentation=NoAugmentation()))
     write_description(folder, Description(config, ["a$_{", "b\n\x1b[2J"], 3))
     save_weights(build_model(MODEL, num_classes=2, in_channels=3), folder)
     return folder
@@ -128,7 +129,7 @@ def test_every_mutated_file_is_predicted_or_counted(run, mutated, capfd):
 @pytest.mark.parametrize("augmentation", ["light", "imagenet"])
 def test_every_mutated_file_is_a_sample_or_a_problem(mutated, augmentation):
     files = sorted(mutated.iterdir())
-    dataset = PhotoDataset(files, [0] * len(files), training_transform(16, augmentation))
+    dataset = PhotoDataset(files, [0] * len(files), AugmentationConfig.kinds[augmentation]().training_transform(16))
     for place, file in enumerate(files):
         sample = dataset[0, place]
         assert (sample.image is None) == bool(sample.problem)
@@ -189,7 +190,10 @@ def test_text_that_unpacks_to_much_more_is_refused(tmp_path):
 def test_images_however_thin_become_squares_in_little_memory(tmp_path, shape, augmentation):
     Image.new("L", shape, 200).save(tmp_path / "a.png")
     before = peak_memory()
-    for transform in (training_transform(64, augmentation), evaluation_transform(64, augmentation)):
+    for transform in (
+        AugmentationConfig.kinds[augmentation]().training_transform(64),
+        AugmentationConfig.kinds[augmentation]().evaluation_transform(64),
+    ):
         assert PhotoDataset([tmp_path / "a.png"], [0], transform)[0, 0].image.shape == (3, 64, 64)
     assert peak_memory() - before < 100e6
 
@@ -201,7 +205,7 @@ def test_cutting_thin_images_changes_nothing_that_is_seen(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "long.png")  # ten times as long as wide: cut to eight times
     Image.fromarray(pixels[:, 100:300]).save(tmp_path / "middle.png")  # its middle: five times
     seen = [
-        PhotoDataset([tmp_path / name], [0], evaluation_transform(56, "imagenet"))[0, 0].image
+        PhotoDataset([tmp_path / name], [0], ImageNetAugmentation().evaluation_transform(56))[0, 0].image
         for name in ("long.png", "middle.png")
     ]
     assert torch.equal(*seen)
@@ -265,7 +269,7 @@ def linked(tmp_path) -> Path:
 
 def test_links_are_followed_once_and_never_up(linked):
     with pytest.warns(DataWarning, match=r"left out 1 file with an unknown suffix \(\.txt 1\)"):  # secret.txt
-        splits = open_folder(FolderConfig(data=linked, augmentation="none"), 4, seed=0)
+        splits = open_folder(FolderConfig(data=linked, augmentation=NoAugmentation()), 4, seed=0)
     names = [file.relative_to(linked).as_posix() for file in splits.train.files]
     here = ["a.png", "file.png", "itself.png", "nowhere.png", "secret.png"]
     assert names == [*(f"train/cat/{name}" for name in here), "train/cat/again/b.png", "train/dog/a.png"]
@@ -376,7 +380,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
     max_leaves=6,
 )
-WHOLE = {"config": to_dict(Config(model=MODEL)), "classes": ["a", "b"], "channels": 3}
+WHOLE = {"version": VERSION, "config": to_dict(Config(model=MODEL)), "classes": ["a", "b"], "channels": 3}
 PLACES = [(part,) for part in WHOLE] + [
     ("config", part, *name)
     for part, values in WHOLE["config"].items()
@@ -415,6 +419,8 @@ def test_whatever_is_in_config_json_it_is_read_or_refused(text):
         file.write_bytes(text.encode("utf-8", "surrogatepass"))
         try:
             description = read_description(Path(folder))
+        except OutdatedRunError as error:  # without a version, or with any
+            assert f"{file} has format version" in str(error)  # noqa: PT017
         except UserError as error:
             assert f"{file} is damaged" in str(error)  # noqa: PT017
         else:

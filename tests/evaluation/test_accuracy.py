@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from glimpsenet import create_model
-from glimpsenet.config import DigitsConfig
+from glimpsenet.data.config import DigitsConfig
 from glimpsenet.data.digits import CLASSES, DigitScenes
 from glimpsenet.data.loading import InOrder, create_loader
 from glimpsenet.data.sample import Batch

@@ -7,6 +7,7 @@ from glimpsenet import create_model, summary
 from glimpsenet.cli import main
 from glimpsenet.demo.exhibit import SHIPPED
 from glimpsenet.evaluation.efficiency import measure_cost
+from glimpsenet.policies.config import TokenConfig
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def model():
         image_size=40,
         glimpse_size=12,
         num_glimpses=3,
-        localization="tokens",
+        policy=TokenConfig(),
         batch_norm="separate",
     )
 

@@ -10,18 +10,18 @@ from glimpsenet.inference.early_exit import ExitRule, Predictor, exit_scores
 from glimpsenet.inference.exit_curve import exit_curve
 
 KINDS = [
-    {"localization": "linear", "sampling": "bilinear"},
-    {"localization": "spatiotemporal", "sampling": "mipmap", "batch_norm": "separate"},
-    {"localization": "tokens", "sampling": "mipmap", "spatial_clue": "positional"},
-    {"localization": "linear", "fusion": "none"},
+    {"policy": "linear", "sampling": "bilinear"},
+    {"policy": "spatiotemporal", "sampling": "mipmap", "batch_norm": "separate"},
+    {"policy": "tokens", "sampling": "mipmap", "clue": "positional"},
+    {"policy": "linear", "fusion": "none"},
 ]
 
 
 def small_model(**settings):
     torch.manual_seed(0)
-    defaults = {"num_classes": 5, "in_channels": 1, "image_size": 40, "glimpse_size": 12, "align_corners": False}
+    defaults = {"num_classes": 5, "in_channels": 1, "image_size": 40, "glimpse_size": 12}
     model = create_model("glimpse_cnn", **{**defaults, **settings})
-    if settings.get("localization") == "tokens":
+    if settings.get("policy") == "tokens":
         torch.nn.init.normal_(model.policy.score.weight)  # else all windows are as good
     torch.nn.init.normal_(model.classifier.weight, std=0.5)
     return model.eval()

@@ -9,12 +9,22 @@ import torch
 import torch.nn.functional as F
 
 from glimpsenet.cli import main
-from glimpsenet.config import Config, ModelConfig
+from glimpsenet.config import Config
 from glimpsenet.errors import SettingError, UserError
 from glimpsenet.inference import ExitRule, Predictor
 from glimpsenet.inference.early_exit import exit_scores
 from glimpsenet.inference.export import METADATA, export, run_onnx
 from glimpsenet.models.build import build_model
+from glimpsenet.models.config import (
+    BilinearConfig,
+    LinearizedConfig,
+    MeanConfig,
+    MipmapConfig,
+    ModelConfig,
+    NoFusionConfig,
+    PositionalClueConfig,
+)
+from glimpsenet.policies.config import LinearConfig, SpatiotemporalConfig, TokenConfig
 from glimpsenet.runs import Description, Run, save_weights, write_description
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra 'export' is not installed")
@@ -29,7 +39,7 @@ def make_run(folder: Path, **settings) -> Run:
     defaults = {"backbone": "glimpse_cnn", "image_size": 40, "glimpse_size": 12, "num_glimpses": 3}
     config = Config(model=ModelConfig(**{**defaults, **settings}))
     model = build_model(config.model, num_classes=3, in_channels=1).eval()
-    if config.model.localization == "tokens":
+    if config.model.policy.kind == "tokens":
         torch.nn.init.normal_(model.policy.score.weight)
     torch.nn.init.normal_(model.classifier.weight, std=0.5)
     return Run(config, CLASSES, 1, model, folder)
@@ -61,12 +71,12 @@ def in_onnxruntime(file: Path):
 
 
 WHOLE = [
-    ("onnx", {"localization": "linear", "sampling": "bilinear"}),
-    ("onnx", {"localization": "tokens", "sampling": "mipmap", "align_corners": False, "batch_norm": "separate"}),
-    ("onnx", {"localization": "spatiotemporal", "fusion": "mean", "num_glimpses": 2}),
-    ("pt2", {"localization": "linear", "sampling": "mipmap", "align_corners": False, "spatial_clue": "positional"}),
-    ("pt2", {"localization": "tokens", "sampling": "bilinear", "token_scales": (0.2, 0.4), "num_heads": 1}),
-    ("pt2", {"localization": "spatiotemporal", "sampling": "linearized", "fusion": "none"}),
+    ("onnx", {"policy": LinearConfig(), "sampling": BilinearConfig()}),
+    ("onnx", {"policy": TokenConfig(), "sampling": MipmapConfig(), "batch_norm": "separate"}),
+    ("onnx", {"policy": SpatiotemporalConfig(), "fusion": MeanConfig(), "num_glimpses": 2}),
+    ("pt2", {"policy": LinearConfig(), "sampling": MipmapConfig(), "clue": PositionalClueConfig()}),
+    ("pt2", {"policy": TokenConfig(scales=(0.2, 0.4)), "sampling": BilinearConfig()}),
+    ("pt2", {"policy": SpatiotemporalConfig(), "sampling": LinearizedConfig(), "fusion": NoFusionConfig()}),
 ]
 
 
@@ -112,8 +122,8 @@ def test_onnx_samples_with_gridsample_and_carries_names_and_sizes(tmp_path):
 
 def test_step_by_step_onnx_exits_early_as_the_predictor_does(tmp_path):
     """Also the example of docs/speed.md: nothing but ONNX Runtime and numpy."""
-    sampling = {"sampling": "mipmap", "align_corners": False, "batch_norm": "separate"}
-    run = make_run(tmp_path, localization="tokens", windows_vote=True, **sampling)
+    sampling = {"sampling": MipmapConfig(), "batch_norm": "separate"}
+    run = make_run(tmp_path, policy=TokenConfig(), glimpse_ensemble=True, **sampling)
     files = export(run, tmp_path / "model.onnx", stepwise=True)
     assert [file.name for file in files] == [f"model.step{step}.onnx" for step in (1, 2, 3)]
     assert {opset_of(file) for file in files} == {18}
@@ -136,7 +146,7 @@ def test_step_by_step_onnx_exits_early_as_the_predictor_does(tmp_path):
 def test_step_by_step_pt2_is_the_loop(tmp_path):
     from glimpsenet.inference.export import next_inputs
 
-    run = make_run(tmp_path, localization="spatiotemporal", sampling="bilinear", num_glimpses=2)
+    run = make_run(tmp_path, policy=SpatiotemporalConfig(), sampling=BilinearConfig(), num_glimpses=2)
     images = images_of(4)
     inputs, logits = {"images": images}, []
     for file in export(run, tmp_path / "model.pt2", "pt2", stepwise=True):

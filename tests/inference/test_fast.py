@@ -14,6 +14,8 @@ from glimpsenet import create_model
 from glimpsenet.inference.fast import accelerate, fold_batch_norms
 from glimpsenet.inference.packing import PackedConv2d, pack_convolutions
 from glimpsenet.models.backbone import create_backbone_net
+from glimpsenet.models.config import MipmapConfig
+from glimpsenet.policies.config import TokenConfig
 
 
 def with_statistics(module: nn.Module) -> nn.Module:
@@ -68,9 +70,9 @@ def test_what_cannot_be_folded_stays():
 @pytest.mark.parametrize(
     "settings",
     [
-        {"batch_norm": "separate", "sampling": "mipmap"},
-        {"localization": "tokens"},
-        {"localization": "tokens", "windows_vote": True},
+        {"batch_norm": "separate", "sampling": MipmapConfig()},
+        {"policy": TokenConfig()},
+        {"policy": TokenConfig(), "glimpse_ensemble": True},
     ],
 )
 def test_an_accelerated_model_computes_the_same_and_leaves_the_model_alone(settings):
@@ -84,7 +86,7 @@ def test_an_accelerated_model_computes_the_same_and_leaves_the_model_alone(setti
         expected, output = model(images), fast(images)
     torch.testing.assert_close(output.logits, expected.logits, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(output.affine, expected.affine, atol=1e-4, rtol=1e-4)
-    assert (output.auxiliary_logits is not None) == ("windows_vote" in settings)
+    assert (output.auxiliary_logits is not None) == ("glimpse_ensemble" in settings)
     assert expected.auxiliary_logits is not None
     assert count_norms(fast) == 0
     assert model.state_dict().keys() == before.keys()
@@ -131,11 +133,11 @@ from glimpsenet.inference import Predictor, accelerate
 from glimpsenet.inference.fast import fold
 torch.set_num_threads(1)
 torch.manual_seed(0)
-backend, glimpses, *localizations = sys.argv[1:]
-for localization in localizations:
+backend, glimpses, *policies = sys.argv[1:]
+for policy in policies:
     model = create_model("glimpse_cnn", num_classes=3, in_channels=1, image_size=24, glimpse_size=8,
-                         num_glimpses=int(glimpses), localization=localization, sampling="mipmap").eval()
-    if localization == "tokens":
+                         num_glimpses=int(glimpses), policy=policy, sampling="mipmap").eval()
+    if policy == "tokens":
         torch.nn.init.normal_(model.policy.score.weight)
     if backend == "inductor":
         fast = accelerate(model, compiled=True)

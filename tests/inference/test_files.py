@@ -12,10 +12,12 @@ from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from glimpsenet.cli import main
-from glimpsenet.config import Config, FolderConfig, ModelConfig
+from glimpsenet.config import Config
+from glimpsenet.data.config import FolderConfig, NoAugmentation
 from glimpsenet.data.transforms import FitSquare
 from glimpsenet.inference import ExitRule, Predictor, accelerate, predict
 from glimpsenet.models.build import build_model
+from glimpsenet.models.config import ModelConfig
 from glimpsenet.runs import Description, load_run, save_weights, write_description
 
 
@@ -23,7 +25,7 @@ from glimpsenet.runs import Description, load_run, save_weights, write_descripti
 def run(tmp_path) -> Path:
     torch.manual_seed(0)
     model = ModelConfig(backbone="glimpse_cnn", image_size=32, glimpse_size=8, num_glimpses=3)
-    description = Description(Config(model=model, data=FolderConfig(augmentation="none")), ["a", "b", "c"], 3)
+    description = Description(Config(model=model, data=FolderConfig(augmentation=NoAugmentation())), ["a", "b", "c"], 3)
     network = build_model(model, num_classes=3, in_channels=3)
     torch.nn.init.normal_(network.classifier.weight)
     folder = tmp_path / "run"

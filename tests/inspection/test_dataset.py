@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glimpsenet.config import DigitsConfig, ModelConfig
+from glimpsenet.data.config import DigitsConfig
 from glimpsenet.data.digits import open_digits
 from glimpsenet.data.loading import InOrder, create_loader
 from glimpsenet.data.sample import Batch
@@ -14,6 +14,7 @@ from glimpsenet.errors import UserError
 from glimpsenet.geometry import affine_to_box
 from glimpsenet.inspection.dataset import DatasetScanpaths, repeats, scan_dataset, union_share
 from glimpsenet.models.build import build_model
+from glimpsenet.models.config import ModelConfig
 from glimpsenet.models.policies import CenterGlimpses, RandomGlimpses
 
 FIRST = [1.0, 0.0, 0.0]

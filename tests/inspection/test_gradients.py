@@ -20,6 +20,7 @@ from glimpsenet.inspection.sweep import (
     plot_sweeps,
     sweep,
 )
+from glimpsenet.models.config import MipmapConfig, NoClueConfig
 from glimpsenet.models.policies import CenterGlimpses, FixedGlimpses, RandomGlimpses
 from glimpsenet.training.losses import glimpse_loss
 
@@ -28,7 +29,7 @@ RANGE = (0.2, 0.5)
 
 def make_model(**settings):
     torch.manual_seed(0)
-    defaults = {"image_size": 40, "glimpse_size": 12, "sampling": "mipmap"}
+    defaults = {"image_size": 40, "glimpse_size": 12, "sampling": MipmapConfig()}
     return create_model("glimpse_cnn", num_classes=5, in_channels=1, **(defaults | settings)).double()
 
 
@@ -66,7 +67,7 @@ def test_the_loss_is_that_of_the_whole_model_with_the_window_injected(scene, ste
 @pytest.mark.parametrize("loss", [last_loss, own_loss, auxiliary_loss, total_loss(0.6)])
 def test_the_gradient_is_the_slope_of_the_loss_without_what_the_clue_says(scene, loss):
     """The clue is detached: finite differences must leave it where it was, so it is blinded here."""
-    blind = observe(make_model(spatial_clue="none"), scene.image, 2)
+    blind = observe(make_model(clue=NoClueConfig()), scene.image, 2)
     window = torch.tensor([[0.37, 0.11, -0.23]], dtype=torch.float64)
     _, gradient = probe(blind, 3, window, loss)
     step = 1e-5
@@ -107,7 +108,7 @@ def test_frozen_and_random_policies_have_gradients_all_the_same():
 
 
 def test_windows_that_vote_count_in_the_loss(scene):
-    voting = observe(make_model(windows_vote=True).eval(), scene.image, 3)
+    voting = observe(make_model(glimpse_ensemble=True).eval(), scene.image, 3)
     output = whole_model(voting, 2, window := torch.tensor([0.31, 0.2, -0.1]))
     loss = -output.logits[0, -1].log_softmax(-1)[3]
     assert probe(voting, 2, window[None])[0].item() == pytest.approx(loss.item(), abs=1e-12)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from glimpsenet.config import DigitsConfig
+from glimpsenet.data.config import DigitsConfig
 from glimpsenet.data.digits import DigitScenes
 from glimpsenet.inspection.quality import (
     MEASURES,
@@ -25,6 +25,7 @@ from glimpsenet.inspection.quality import (
 )
 from glimpsenet.inspection.sweep import Sweep
 from glimpsenet.models.build import create_model
+from glimpsenet.models.config import MipmapConfig
 from glimpsenet.models.glimpse import BilinearGlimpses, LinearizedGlimpses, MipmapGlimpses
 from glimpsenet.models.policies import CenterGlimpses, FixedGlimpses, RandomGlimpses
 
@@ -135,7 +136,13 @@ def test_models_pool_by_resampling_images_within_each():
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    settings = {"num_glimpses": 2, "image_size": 40, "glimpse_size": 10, "scale_range": RANGE, "sampling": "mipmap"}
+    settings = {
+        "num_glimpses": 2,
+        "image_size": 40,
+        "glimpse_size": 10,
+        "scale_range": RANGE,
+        "sampling": MipmapConfig(),
+    }
     return create_model("glimpse_cnn", num_classes=10, in_channels=1, **settings).eval()
 
 

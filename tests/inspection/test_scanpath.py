@@ -12,6 +12,7 @@ from glimpsenet.geometry import affine_to_box
 from glimpsenet.inference import Prediction
 from glimpsenet.inspection.injection import inject
 from glimpsenet.inspection.scanpath import MAX_ROWS, Scanpaths, gather, scanpaths
+from glimpsenet.models.config import MipmapConfig
 
 WINDOW = (0.3, -0.5, 0.1)
 
@@ -19,7 +20,7 @@ WINDOW = (0.3, -0.5, 0.1)
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    settings = {"num_glimpses": 3, "image_size": 40, "glimpse_size": 12, "sampling": "mipmap"}
+    settings = {"num_glimpses": 3, "image_size": 40, "glimpse_size": 12, "sampling": MipmapConfig()}
     return create_model("glimpse_cnn", num_classes=5, in_channels=1, **settings).eval()
 
 

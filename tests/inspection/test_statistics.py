@@ -2,10 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from glimpsenet.config import Config, DigitsConfig, ModelConfig, TrainingConfig
+from glimpsenet.config import Config
+from glimpsenet.data.config import DigitsConfig
 from glimpsenet.errors import UserError
 from glimpsenet.inspection.figures import PALETTE
 from glimpsenet.inspection.statistics import plot_statistics, read_statistics
+from glimpsenet.models.config import ModelConfig
+from glimpsenet.training.config import TrainingConfig
 from glimpsenet.training.fit import fit
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*", "ignore:Checkpoint directory .* exists")

@@ -6,6 +6,7 @@ import torch
 import glimpsenet
 from glimpsenet import create_model
 from glimpsenet.errors import UserError
+from glimpsenet.models.config import AttentionConfig, MipmapConfig
 from glimpsenet.models.glimpse import MipmapGlimpses
 from glimpsenet.models.policies import FixedGlimpses, RandomGlimpses
 from glimpsenet.models.token_policy import TokenPolicy
@@ -56,8 +57,8 @@ def test_a_model_like_another_has_its_settings_but_for_those_named():
         create_model("glimpse_cnn", num_classes=3, like=like, glimpse_sise=20)
 
 
-def test_windows_vote_beside_the_fusion_after_training():
-    plain, voting = small_model(), small_model(windows_vote=True)
+def test_glimpse_ensemble_beside_the_fusion_after_training():
+    plain, voting = small_model(), small_model(glimpse_ensemble=True)
     images = torch.rand(3, 1, 40, 40)
     torch.testing.assert_close(plain(images).logits, voting(images).logits)  # in training
     seen, voted = plain.eval()(images), voting.eval()(images)
@@ -65,12 +66,12 @@ def test_windows_vote_beside_the_fusion_after_training():
     torch.testing.assert_close(voted.logits[:, 0], seen.logits[:, 0])
     third = (fused[:, 2] * alone[:, 0] * alone[:, 1]) ** (1 / 3)  # the geometric mean
     torch.testing.assert_close(voted.logits[:, 2].exp(), third)
-    with pytest.raises(UserError, match="windows_vote takes the auxiliary classifier"):
-        small_model(windows_vote=True, auxiliary_classifier=False)
+    with pytest.raises(UserError, match="glimpse_ensemble needs the auxiliary classifier"):
+        small_model(glimpse_ensemble=True, auxiliary_classifier=False)
 
 
 def test_fewer_glimpses_are_a_prefix():
-    model = small_model(sampling="mipmap", batch_norm="separate").eval()
+    model = small_model(sampling=MipmapConfig(), batch_norm="separate").eval()
     images = torch.rand(2, 1, 40, 40)
     whole = model(images)
     for steps in (1, 2, 3):
@@ -80,7 +81,7 @@ def test_fewer_glimpses_are_a_prefix():
 
 
 def test_answers_do_not_depend_on_the_rest_of_the_batch():
-    model = small_model(sampling="mipmap").eval()
+    model = small_model(sampling=MipmapConfig()).eval()
     images = torch.rand(5, 1, 40, 40)
     torch.testing.assert_close(model(images).logits[2:3], model(images[2:3]).logits, atol=1e-5, rtol=1e-4)
 
@@ -105,7 +106,7 @@ def test_the_loss_reaches_the_localization_network_through_the_window():
 
 
 def test_glimpses_are_what_the_model_saw():
-    model = small_model(sampling="mipmap").eval()
+    model = small_model(sampling=MipmapConfig()).eval()
     images = torch.rand(2, 1, 40, 40)
     out = model(images)
     seen = model.glimpses(images, out.affine)
@@ -120,7 +121,7 @@ def test_without_auxiliary_classifier_there_are_no_auxiliary_logits():
 @pytest.mark.parametrize("clue", ["affine", "positional", "none"])
 @pytest.mark.parametrize("sampling", ["bilinear", "mipmap"])
 def test_every_combination_trains_a_batch_of_one(clue, sampling):
-    model = small_model(spatial_clue=clue, sampling=sampling, batch_norm="separate")
+    model = small_model(clue=clue, sampling=sampling, batch_norm="separate")
     model(torch.rand(1, 1, 40, 40)).logits.sum().backward()
 
 
@@ -143,7 +144,11 @@ def test_settings_that_do_not_exist_are_refused_with_the_nearest():
     with pytest.raises(UserError, match="no setting 'glimpse_sise'; did you mean 'glimpse_size'"):
         small_model(glimpse_sise=3)
     with pytest.raises(UserError, match="4 heads do not divide the fusion's width 67"):
-        small_model(num_heads=4)
+        small_model(fusion=AttentionConfig(num_heads=4))
+    with pytest.raises(UserError, match=r"policy 'tokens' has one: policy=TokenConfig\(scales=\.\.\.\)"):
+        small_model(scales=(0.3,))
+    with pytest.raises(UserError, match="no policy 'token'; did you mean 'tokens'"):
+        small_model(policy="token")
     with pytest.raises(UserError, match="image_size 40 is smaller than glimpse_size 41"):
         small_model(glimpse_size=41)
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from glimpsenet.config import ModelConfig
 from glimpsenet.models import glimpse as module
 from glimpsenet.models.build import build_model
+from glimpsenet.models.config import LinearizedConfig, ModelConfig
 from glimpsenet.models.glimpse import BilinearGlimpses, LinearizedGlimpses
 
 
@@ -112,7 +112,7 @@ def test_patterns_that_fix_no_plane_are_refused(settings):
 
 
 def test_models_are_built_with_it_and_its_pattern_is_no_weight():
-    config = ModelConfig(backbone="glimpse_cnn", image_size=20, glimpse_size=8, sampling="linearized")
+    config = ModelConfig(backbone="glimpse_cnn", image_size=20, glimpse_size=8, sampling=LinearizedConfig())
     model = build_model(config, num_classes=3, in_channels=1)
     assert isinstance(model.generator, LinearizedGlimpses)
     assert not [name for name in model.state_dict() if name.startswith("generator")]

@@ -9,6 +9,7 @@ from glimpsenet.models.backbone import Features
 from glimpsenet.models.encoding import sinusoidal_encoding
 from glimpsenet.models.localization import SpatiotemporalLocalization
 from glimpsenet.models.state import GlimpseState
+from glimpsenet.policies.config import SpatiotemporalConfig
 
 
 def test_cells_of_the_whole_image_and_of_a_window():
@@ -45,7 +46,7 @@ def test_spatiotemporal_localization_by_hand():
 def test_it_starts_unsaturated():
     """Else its gradient vanishes, and it looks into a corner for good."""
     torch.manual_seed(0)
-    model = create_model("glimpse_cnn", num_classes=3, image_size=80, glimpse_size=11, localization="spatiotemporal")
+    model = create_model("glimpse_cnn", num_classes=3, image_size=80, glimpse_size=11, policy=SpatiotemporalConfig())
     with torch.no_grad():
         affine = model.eval()(torch.rand(8, 3, 80, 80)).affine[:, 1:]
     position = affine[..., 1:] / (1 - affine[..., :1])
@@ -69,7 +70,7 @@ def test_its_gradients_are_rescaled_and_reach_the_feature_maps():
 
 @pytest.mark.parametrize(("layer", "channels"), [(-1, 512), (-2, 256)])
 def test_layers_three_and_four_of_resnet(layer, channels):
-    model = create_model("resnet18", num_classes=3, localization="spatiotemporal", localization_layer=layer)
+    model = create_model("resnet18", num_classes=3, policy=SpatiotemporalConfig(layer=layer))
     assert model.policy.attention.embed_dim == channels
     with torch.no_grad():
         size = 96 if layer == -1 else 32
@@ -79,7 +80,7 @@ def test_layers_three_and_four_of_resnet(layer, channels):
 
 def test_a_layer_the_backbone_lacks_is_refused():
     with pytest.raises(UserError, match=r"backbone 'glimpse_cnn': there is no feature map -4; there are 3: -3"):
-        create_model("glimpse_cnn", num_classes=3, localization="spatiotemporal", localization_layer=-4)
+        create_model("glimpse_cnn", num_classes=3, policy=SpatiotemporalConfig(layer=-4))
 
 
 def test_a_width_not_divisible_by_four_is_refused():

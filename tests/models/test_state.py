@@ -4,19 +4,21 @@ import pytest
 import torch
 
 from glimpsenet import create_model
+from glimpsenet.models.config import AttentionConfig, MeanConfig, MipmapConfig, NoFusionConfig
+from glimpsenet.policies.config import TokenConfig
 
 KINDS = {
-    "attention": {"fusion": "attention"},
-    "mean": {"fusion": "mean"},
-    "none": {"fusion": "none"},
-    "tokens": {"localization": "tokens", "localization_layer": 1},
+    "attention": {"fusion": AttentionConfig()},
+    "mean": {"fusion": MeanConfig()},
+    "none": {"fusion": NoFusionConfig()},
+    "tokens": {"policy": TokenConfig(layer=1)},
 }
 
 
 @pytest.fixture(params=KINDS)
 def model(request):
     torch.manual_seed(0)
-    settings = {"image_size": 40, "glimpse_size": 12, "sampling": "mipmap", **KINDS[request.param]}
+    settings = {"image_size": 40, "glimpse_size": 12, "sampling": MipmapConfig(), **KINDS[request.param]}
     return create_model("glimpse_cnn", num_classes=5, in_channels=1, **settings).eval()
 
 

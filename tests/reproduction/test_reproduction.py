@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from glimpsenet.config import DigitsConfig
+from glimpsenet.data.config import DigitsConfig
 from glimpsenet.data.digits import write_scenes
 from glimpsenet.errors import SettingError, UserError
 from glimpsenet.models.backbone import create_backbone_net

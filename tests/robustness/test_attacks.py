@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from glimpsenet.config import ModelConfig
 from glimpsenet.models.build import build_model
+from glimpsenet.models.config import ModelConfig
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.robustness.attacks import (
     MGNET,

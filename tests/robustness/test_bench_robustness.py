@@ -10,9 +10,12 @@ from PIL import Image
 
 from glimpsenet.bench.cli import print_robustness
 from glimpsenet.cli import main
-from glimpsenet.config import Config, DigitsConfig, ModelConfig
+from glimpsenet.config import Config
+from glimpsenet.data.config import DigitsConfig
 from glimpsenet.errors import DataWarning, UserError
 from glimpsenet.models.build import build_model
+from glimpsenet.models.config import ModelConfig, NoClueConfig, NoFusionConfig
+from glimpsenet.policies.config import TokenConfig
 from glimpsenet.robustness.bench import ATTACKS, Protocol, Subject, _check_masking, bench_robustness
 from glimpsenet.runs import Description, load_run, save_weights, write_description
 
@@ -32,8 +35,8 @@ def make_run(folder: Path, **settings) -> Path:
 
 @pytest.fixture
 def runs(tmp_path) -> tuple[Path, Path]:
-    whole = {"num_glimpses": 1, "glimpse_size": 32, "fusion": "none", "spatial_clue": "none"}
-    return make_run(tmp_path / "looks", localization="tokens"), make_run(tmp_path / "plain", **whole)
+    whole = {"num_glimpses": 1, "glimpse_size": 32, "fusion": NoFusionConfig(), "clue": NoClueConfig()}
+    return make_run(tmp_path / "looks", policy=TokenConfig()), make_run(tmp_path / "plain", **whole)
 
 
 def test_the_command_leaves_table_json_and_picture(runs, tmp_path, capsys):

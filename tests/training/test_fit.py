@@ -21,19 +21,29 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from glimpsenet import config as configuration
-from glimpsenet.config import Config, DigitsConfig, FolderConfig, ModelConfig, TrainingConfig
+from glimpsenet.bench.contenders import PPOConfig
+from glimpsenet.config import Config
+from glimpsenet.data.config import DigitsConfig, FolderConfig
 from glimpsenet.data.digits import open_digits
 from glimpsenet.errors import SettingError, UserError
 from glimpsenet.files import write_aside
+from glimpsenet.models.config import AttentionConfig, MipmapConfig, ModelConfig, SamplingConfig
+from glimpsenet.policies.config import LinearConfig, PolicyConfig, TokenConfig
 from glimpsenet.runs import load_run
 from glimpsenet.training import task
+from glimpsenet.training.config import ObjectiveConfig, PathwiseConfig, TrainingConfig
 from glimpsenet.training.fit import SafeCheckpointIO, fit
 from glimpsenet.training.task import GlimpseTask
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*", "ignore:Checkpoint directory .* exists")
 
 MODEL = ModelConfig(
-    backbone="glimpse_cnn", num_glimpses=2, image_size=20, glimpse_size=8, sampling="mipmap", batch_norm="separate"
+    backbone="glimpse_cnn",
+    num_glimpses=2,
+    image_size=20,
+    glimpse_size=8,
+    sampling=MipmapConfig(),
+    batch_norm="separate",
 )
 # 6 steps; validations, and checkpoints, after 2, 4 and 6.
 TRAINING = TrainingConfig(
@@ -139,7 +149,7 @@ def test_a_run_folder_holds_what_is_documented_and_nothing_else(run):
 
 def test_config_json_is_the_experiment(run):
     values = json.loads((run / "config.json").read_text())
-    assert values.keys() == {"config", "classes", "channels"}
+    assert values.keys() == {"version", "config", "classes", "channels"}
     assert values["classes"] == list("0123456789")
     assert values["channels"] == 1
     assert values["config"]["data"]["kind"] == "digits"
@@ -232,14 +242,14 @@ def test_one_seed_gives_one_run_and_another_seed_another(run, photos, tmp_path, 
 
 
 @pytest.mark.parametrize("step", [4, 6])  # nothing since the last checkpoint; a step that is done again
-@pytest.mark.parametrize("data", ["digits", "photos", "digits, three passes a batch", "digits, dynamic re-scaling"])
+@pytest.mark.parametrize("data", ["digits", "photos", "digits, two passes a batch", "digits, dynamic re-scaling"])
 def test_a_run_that_was_cut_short_resumes_bit_for_bit(photos, tmp_path, monkeypatch, data, step):
     config = photos if data == "photos" else DIGITS
     if "passes" in data:  # checkpoints fall between the passes
-        tokens = replace(DIGITS, model=replace(MODEL, localization="tokens", localization_layer=1))
-        config = change(tokens, objective="policy-gradient", ppo_passes=3, diversity=0.2)
+        tokens = replace(DIGITS, model=replace(MODEL, policy=TokenConfig(layer=1)))
+        config = change(tokens, objective=PPOConfig(), diversity=0.2)
     if "re-scaling" in data:  # the gradient factor is another one at every step
-        config = change(DIGITS, gradient_share=0.5, large_until=0.9, auxiliary_decay=True)
+        config = change(DIGITS, objective=PathwiseConfig(gradient_share=0.5, large_until=0.9), auxiliary_decay=True)
     train(config, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(GlimpseTask, "training_step", at_step(GlimpseTask.training_step, fail)(step))
@@ -286,15 +296,17 @@ def test_dynamic_rescaling_goes_half_way_to_the_share_of_the_gradient(tmp_path, 
 
     before = GlimpseTask.on_before_optimizer_step
     monkeypatch.setattr(GlimpseTask, "on_before_optimizer_step", observe)
-    slow = replace(change(DIGITS, max_steps=5, validations=1), model=replace(MODEL, gradient_factor=1e-4))
-    train(change(slow, gradient_share=0.3), tmp_path / "share")
+    slow = replace(
+        change(DIGITS, max_steps=5, validations=1), model=replace(MODEL, policy=LinearConfig(gradient_factor=1e-4))
+    )
+    train(change(slow, objective=PathwiseConfig(gradient_share=0.3)), tmp_path / "share")
     assert seen[0][1] == 1e-4
     for ratio, old, new in seen:
         assert new == pytest.approx(old * math.sqrt(0.3 / ratio), rel=1e-4)
     assert [old for _, old, _ in seen[1:]] == [new for *_, new in seen[:-1]]
-    tokens = replace(slow, model=replace(MODEL, localization="tokens", localization_layer=1))
-    with pytest.raises(SettingError, match=r"gradient_share 0\.3 needs localization"):
-        train(change(tokens, gradient_share=0.3, objective="value-map"), tmp_path / "tokens")
+    noisy = replace(slow, model=replace(MODEL, policy=LinearConfig(noise=0.5)))
+    with pytest.raises(SettingError, match=r"gradient_share 0\.3, but the policy's gradients are not re-scaled"):
+        train(change(noisy, objective=PathwiseConfig(gradient_share=0.3)), tmp_path / "noisy")
 
 
 def test_a_run_folder_that_was_moved_resumes_bit_for_bit(run, tmp_path, monkeypatch):
@@ -620,11 +632,18 @@ MODELS = st.builds(
     scale_range=SCALES,
     batch_norm=st.sampled_from(["shared", "separate"]),
     pretrained=st.booleans(),
+    sampling=st.sampled_from([kind() for kind in SamplingConfig.kinds.values()]),
+    policy=st.sampled_from([kind() for kind in PolicyConfig.kinds.values()]),
 )
 DATA = st.builds(DigitsConfig, noise=st.floats(0, 1), train_scenes=st.integers(1, 10**6)) | st.builds(
     FolderConfig, data=st.text("abc/.", min_size=1).map(Path), skip_bad=st.booleans()
 )
-TRAININGS = st.builds(TrainingConfig, max_steps=st.none() | st.integers(1, 99), learning_rate=st.floats(1e-9, 1))
+TRAININGS = st.builds(
+    TrainingConfig,
+    max_steps=st.none() | st.integers(1, 99),
+    learning_rate=st.floats(1e-9, 1),
+    objective=st.sampled_from([kind() for kind in ObjectiveConfig.kinds.values()]),
+)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -640,7 +659,9 @@ IMPOSSIBLE = [
     (ModelConfig, {"scale_range": (0.5, 0.2)}),
     (ModelConfig, {"scale_range": (0.0, 0.5)}),
     (ModelConfig, {"scale_range": (0.2, 1.1)}),
-    (ModelConfig, {"num_heads": 0}),
+    (AttentionConfig, {"num_heads": 0}),
+    (TokenConfig, {"subcells": 0}),
+    (PathwiseConfig, {"large_until": 1.1}),
     (DigitsConfig, {"val_scenes": 0}),
     (DigitsConfig, {"noise": -0.1}),
     (TrainingConfig, {"epochs": 0}),
@@ -671,7 +692,13 @@ BAD_VALUES = {
     "unknown setting": (("training", "learning_rat"), 0.1, "learning_rat"),
     "unknown part": (("modell",), {}, "modell"),
     "text for a number": (("model", "image_size"), "big", "image_size"),
-    "unknown choice": (("model", "sampling"), "nearest", "sampling"),
+    "unknown choice": (("model", "sampling", "kind"), "nearest", "no sampling 'nearest'"),
+    "another kind's setting": (
+        ("model", "policy", "scales"),
+        [0.3],
+        "policy 'linear' has no setting 'scales'; 'tokens' has one",
+    ),
+    "no kind": (("model", "policy"), "linear", "model.policy"),
     "a pair of three": (("model", "scale_range"), [0.1, 0.2, 0.3], "scale_range"),
     "text for a switch": (("model", "pretrained"), "no", "pretrained"),
     "half a pixel": (("model", "image_size"), 40.5, "image_size"),

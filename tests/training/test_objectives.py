@@ -4,20 +4,14 @@ import pytest
 import torch
 
 from glimpsenet import create_model
-from glimpsenet.config import ModelConfig, TrainingConfig
+from glimpsenet.bench.contenders import PPO, Listwise, judge
 from glimpsenet.errors import SettingError
+from glimpsenet.models.config import MipmapConfig
 from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
 from glimpsenet.models.policies import FixedGlimpses, OracleGlimpses
-from glimpsenet.training.objectives import (
-    Listwise,
-    Pathwise,
-    PolicyGradient,
-    Salience,
-    ValueMap,
-    create_objective,
-    discounted,
-    judge,
-)
+from glimpsenet.policies.config import LinearConfig, TokenConfig
+from glimpsenet.training.config import ObjectiveConfig, TrainingConfig
+from glimpsenet.training.objectives import BoxSupervision, Pathwise, PolicyGradient, ValueMap, discounted
 from glimpsenet.training.penalties import overlap_penalty, scale_penalty
 from glimpsenet.training.rewards import confidence, evidence, likelihood, progress
 from glimpsenet.training.task import diversity
@@ -28,11 +22,9 @@ BOXES = torch.tensor([[0.0, 0.0, 6.0, 6.0]]).expand(8, 4)
 SETTINGS = {
     "image_size": 32,
     "glimpse_size": 8,
-    "sampling": "mipmap",
+    "sampling": MipmapConfig(),
     "num_glimpses": 3,
-    "localization": "tokens",
-    "localization_layer": 1,
-    "token_scales": (0.25,),
+    "policy": TokenConfig(layer=1, scales=(0.25,)),
 }
 
 
@@ -50,15 +42,16 @@ def place_reward(output: GlimpseOutput, labels: torch.Tensor) -> torch.Tensor:
     return covers(output.affine[:, 1:])
 
 
-@pytest.mark.parametrize("name", ["gradient", "map", "salience", "guidance"])
+@pytest.mark.parametrize("name", ["gradient", "map", "boxes", "guidance"])
 def test_a_policy_learns_where_the_reward_is(margins, name):
     experiment = margins.EXPERIMENTS[name]
     experiment.check(experiment.measure(0))
 
 
 def test_later_passes_over_a_batch_look_again_through_its_windows_and_clip():
-    net = model(stop_gradient=True)
-    objective = PolicyGradient(RANGE, place_reward, net.classifier.in_features, passes=3, clip=0.2)
+    net = model()
+    objective = PPO(RANGE, place_reward, net.classifier.in_features)
+    objective.passes = 3
     images, labels = torch.rand(8, 1, 32, 32), torch.zeros(8, dtype=torch.long)
     optimizer = torch.optim.SGD(net.policy.parameters(), 5.0)
     seen, moved = [], []
@@ -69,7 +62,8 @@ def test_later_passes_over_a_batch_look_again_through_its_windows_and_clip():
         objective(net, output, labels, BOXES).backward()
         moved.append(any(p.grad.abs().max() > 0 for p in net.policy.parameters()))
         optimizer.step()
-        restored = PolicyGradient(RANGE, place_reward, net.classifier.in_features, passes=3, clip=0.2)
+        restored = PPO(RANGE, place_reward, net.classifier.in_features)
+        restored.passes = 3
         restored.load_state_dict(objective.state_dict())  # as if training had been interrupted here
         objective = restored
     assert torch.equal(seen[0], seen[1])
@@ -159,7 +153,7 @@ def test_listwise_looks_at_the_best_candidate():
 
 
 def test_pathwise_is_the_papers_loss_alone():
-    net = model(localization="linear")
+    net = model(policy=LinearConfig())
     objective = Pathwise(RANGE)
     output = net(torch.rand(8, 1, 32, 32), policy=objective.behaviour(net, 0.0, torch.zeros(8).long(), BOXES))
     assert objective(net, output, torch.zeros(8).long(), BOXES) == 0
@@ -220,7 +214,7 @@ def test_windows_that_do_not_cross_are_not_driven_apart(other, gradient):
 
 def test_penalties_reach_the_localization_network_with_their_weights_and_its_factor():
     """The last window alone depends on the bias: d s / dz = 0.3 sigmoid', d tx / dz by the product rule."""
-    net = model(localization="linear", gradient_factor=0.02)
+    net = model(policy=LinearConfig(gradient_factor=0.02))
     with torch.no_grad():  # windows near the centre, which cross the one at glimpse 2
         net.policy.fc.weight *= 0.01
     looked = FixedGlimpses({2: (0.4, 0.3, -0.2)}, net.policy)
@@ -245,15 +239,15 @@ def test_the_scale_penalty_makes_windows_small(margins):
     experiment.check(experiment.measure(0))
 
 
-def test_salience_is_the_likelihood_of_the_window_on_the_box_where_it_may_be_chosen():
-    net = model(max_overlap=0.5)
+def test_box_supervision_is_the_likelihood_of_the_window_on_the_box_where_it_may_be_chosen():
+    net = model(policy=TokenConfig(layer=1, scales=(0.25,), max_overlap=0.5))
     wanted = OracleGlimpses(RANGE, BOXES)
     # Half of the batch has been there at glimpse 2, and may not choose it again.
     elsewhere = torch.tensor([0.25, 0.75, 0.75])
     there = wanted.look(net(torch.rand(8, 1, 32, 32)).state)
     second = torch.where(torch.arange(8)[:, None] < 4, there, elsewhere)
     output = net(torch.rand(8, 1, 32, 32), policy=FixedGlimpses({2: second}, net.policy))
-    loss = Salience(RANGE)(net, output, torch.zeros(8).long(), BOXES)
+    loss = BoxSupervision(RANGE)(net, output, torch.zeros(8).long(), BOXES)
     terms = []
     for step, counted in ((2, range(8)), (3, range(4, 8))):
         distribution = net.policy.distribution(output.state.before(step))
@@ -266,7 +260,7 @@ def test_salience_is_the_likelihood_of_the_window_on_the_box_where_it_may_be_cho
 
 
 def test_unknown_boxes_teach_nothing():
-    net, objective = model(), Salience(RANGE)
+    net, objective = model(), BoxSupervision(RANGE)
     output = net(torch.rand(8, 1, 32, 32))
     assert objective(net, output, torch.zeros(8).long(), torch.full((8, 4), torch.nan)) == 0
 
@@ -274,19 +268,18 @@ def test_unknown_boxes_teach_nothing():
 @pytest.mark.parametrize(
     ("objective", "settings", "culprit"),
     [
-        ("policy-gradient", {"localization": "linear"}, "probabilities"),
-        ("value-map", {"localization": "linear", "localization_noise": 0.5}, "tokens"),
+        ("policy-gradient", {"policy": LinearConfig()}, "probabilities"),
+        ("value-map", {"policy": LinearConfig(noise=0.5)}, "tokens"),
         ("pathwise", {}, "no gradient"),
-        ("feature-map", {"localization": "linear"}, "spatiotemporal"),
+        ("feature-map", {"policy": LinearConfig()}, "spatiotemporal"),
         ("listwise", {"auxiliary_classifier": False}, "auxiliary"),
-        ("guidance", {"localization": "linear", "auxiliary_classifier": False}, "auxiliary"),
+        ("guidance", {"policy": LinearConfig(), "auxiliary_classifier": False}, "auxiliary"),
         ("value-map", {"num_glimpses": 1}, "num_glimpses 1"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(objective, settings, culprit):
-    settings = {**SETTINGS, **settings}
     with pytest.raises(SettingError, match=culprit):
-        create_objective(TrainingConfig(objective=objective), ModelConfig(**settings), model(**settings))
+        ObjectiveConfig.kinds[objective]().build(model(**settings), RANGE)
 
 
 def test_the_schedule_of_random_windows():

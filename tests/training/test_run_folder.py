@@ -12,11 +12,14 @@ import pytest
 
 from glimpsenet import runs
 from glimpsenet.cli import main
-from glimpsenet.config import Config, DigitsConfig, ModelConfig, TrainingConfig
+from glimpsenet.config import Config
+from glimpsenet.data.config import DigitsConfig
 from glimpsenet.errors import SettingError, UserError
+from glimpsenet.models.config import ModelConfig
 from glimpsenet.runs import Description, write_description
 from glimpsenet.training import fit as fitting
 from glimpsenet.training import run_folder
+from glimpsenet.training.config import TrainingConfig
 from glimpsenet.training.fit import fit
 from glimpsenet.training.run_folder import alone_in, check_folder, finished_summary, replace_run
 

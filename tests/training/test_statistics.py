@@ -8,11 +8,15 @@ import safetensors.torch
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from glimpsenet.config import Config, DigitsConfig, ModelConfig, TrainingConfig
+from glimpsenet.config import Config
+from glimpsenet.data.config import DigitsConfig
 from glimpsenet.models.build import build_model
+from glimpsenet.models.config import ModelConfig
 from glimpsenet.models.localization import LocalizationNetwork
 from glimpsenet.models.policies import CenterGlimpses
+from glimpsenet.policies.config import SpatiotemporalConfig
 from glimpsenet.training import statistics
+from glimpsenet.training.config import TrainingConfig
 from glimpsenet.training.fit import fit
 from glimpsenet.training.statistics import LocalizationStatistics, observe, summarize
 from glimpsenet.training.task import GlimpseTask
@@ -124,7 +128,7 @@ def test_an_interrupted_run_ends_with_the_file_of_an_uninterrupted_one(run, tmp_
 
 def test_the_spatiotemporal_network_shows_its_attention():
     torch.manual_seed(0)
-    model = build_model(replace(MODEL, localization="spatiotemporal"), num_classes=3, in_channels=1)
+    model = build_model(replace(MODEL, policy=SpatiotemporalConfig()), num_classes=3, in_channels=1)
     output = model(torch.rand(4, 1, 20, 20))
     output.logits.sum().backward()
     names = [one.name for one in observe(model.policy, output.affine.detach()) if one.kind == "gradient"]

@@ -19,11 +19,14 @@ import torch
 from PIL import Image
 
 from glimpsenet import runs
-from glimpsenet.config import Config, DigitsConfig, FolderConfig, ModelConfig, TrainingConfig
+from glimpsenet.config import Config
+from glimpsenet.data.config import DigitsConfig, FolderConfig
 from glimpsenet.data.folder import PhotoDataset
 from glimpsenet.errors import UserError
+from glimpsenet.models.config import MipmapConfig, ModelConfig
 from glimpsenet.training import checkpoints, logs
 from glimpsenet.training import fit as fitting
+from glimpsenet.training.config import TrainingConfig
 from glimpsenet.training.fit import fit
 from glimpsenet.training.statistics import LocalizationStatistics
 from glimpsenet.training.task import GlimpseTask
@@ -31,7 +34,12 @@ from glimpsenet.training.task import GlimpseTask
 pytestmark = pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*", "ignore:Checkpoint directory .* exists")
 
 MODEL = ModelConfig(
-    backbone="glimpse_cnn", num_glimpses=2, image_size=20, glimpse_size=8, sampling="mipmap", batch_norm="separate"
+    backbone="glimpse_cnn",
+    num_glimpses=2,
+    image_size=20,
+    glimpse_size=8,
+    sampling=MipmapConfig(),
+    batch_norm="separate",
 )
 # 7 steps; validations, and checkpoints, after 2, 4, 6 and 7.
 TRAINING = TrainingConfig(

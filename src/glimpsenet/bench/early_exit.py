@@ -20,7 +20,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from glimpsenet.bench.timing import Timing, clock
-from glimpsenet.config import DigitsConfig
 from glimpsenet.data.loading import InOrder, create_loader, open_data
 from glimpsenet.data.sample import Batch
 from glimpsenet.errors import UserError
@@ -200,9 +199,7 @@ def open_held_out(run: Run, scenes: int) -> HeldOut:
     Raises:
         UserError: for an image to test on that cannot be read.
     """
-    config = run.config
-    if isinstance(config.data, DigitsConfig):
-        config = replace(config, data=replace(config.data, val_scenes=scenes, test_scenes=scenes))
+    config = replace(run.config, data=run.config.data.with_scenes(scenes))
     splits = open_data(config, run.classes, run.channels)
     split, images = splits.held_out()
     shared = split == "val"

@@ -12,11 +12,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from glimpsenet.bench.contenders import FeatureMapConfig, GuidanceConfig, ListwiseConfig, OracleConfig, PPOConfig
 from glimpsenet.config import Config
 from glimpsenet.errors import SettingError
 from glimpsenet.files import write_json
+from glimpsenet.models.config import AttentionConfig, BilinearConfig, LinearizedConfig, MeanConfig
+from glimpsenet.policies.config import LinearConfig, SpatiotemporalConfig
 from glimpsenet.provenance import common_machine
 from glimpsenet.recipes import with_papers_localization
+from glimpsenet.training.config import (
+    BoxesConfig,
+    PathwiseConfig,
+    PolicyGradientConfig,
+    RewardName,
+    ValueMapConfig,
+)
 from glimpsenet.training.series import Record, curve_of, mean_curve, train_series
 
 BEST, REFERENCE, LIKE_FOR_LIKE, BOUND = "best", "mgnet", "pathwise-mipmap", "oracle"
@@ -31,89 +41,98 @@ def change(config: Config, *, model: Mapping[str, Any] | None = None, **training
 
 
 def _mgnet(config: Config) -> Config:
-    config = with_papers_localization(config)
-    return change(config, model={"sampling": "bilinear", "align_corners": True, "batch_norm": "shared"})
+    return change(with_papers_localization(config), model={"sampling": BilinearConfig(), "batch_norm": "shared"})
 
 
-def _pathwise(config: Config, **training: Any) -> Config:
-    return change(with_papers_localization(config), **training)
+def _pathwise(config: Config, **penalties: Any) -> Config:
+    return change(with_papers_localization(config), objective=PathwiseConfig(**penalties))
 
 
-def _gaussian(config: Config) -> Config:
-    return change(config, model={"localization": "linear", "localization_noise": 0.5}, objective="policy-gradient")
+def _spatiotemporal(config: Config) -> Config:
+    return change(config, model={"policy": SpatiotemporalConfig(layer=config.model.policy.layers[0])})
 
 
-def _feature_map(config: Config) -> Config:
-    return change(config, model={"localization": "spatiotemporal"}, objective="feature-map")
+def _tokens(config: Config, **settings: Any) -> Config:
+    return change(config, model={"policy": replace(config.model.policy, **settings)})
+
+
+def _rewarded(config: Config, reward: RewardName) -> Config:
+    return change(config, objective=ValueMapConfig(reward=reward))
 
 
 METHODS: dict[str, tuple[Callable[[Config], Config], str]] = {
     BEST: (lambda c: c, "the recipe as it is: token policy, value map"),
     REFERENCE: (_mgnet, "MGNet: linear, pathwise, bilinear, shared norms"),
-    BOUND: (lambda c: change(c, objective="oracle"), "trained and evaluated on the boxes: the bound"),
+    BOUND: (lambda c: change(c, objective=OracleConfig()), "trained and evaluated on the boxes: the bound"),
     "mgnet-separate-norms": (lambda c: change(_mgnet(c), model={"batch_norm": "separate"}), "mgnet, separate norms"),
     LIKE_FOR_LIKE: (with_papers_localization, "the recipe with MGNet's localization (separate norms, anti-aliased)"),
     "pathwise-linearized": (
-        lambda c: change(with_papers_localization(c), model={"sampling": "linearized"}),
+        lambda c: change(with_papers_localization(c), model={"sampling": LinearizedConfig()}),
         "mgnet, separate norms, linearized sampling",
     ),
     "spatiotemporal": (
-        lambda c: change(with_papers_localization(c), model={"localization": "spatiotemporal"}),
+        lambda c: change(with_papers_localization(c), model={"policy": _spatiotemporal(c).model.policy}),
         "the report's attention over tokens, pathwise, anti-aliased",
     ),
     "scale-penalty": (lambda c: _pathwise(c, scale_penalty=5.0), "pathwise-mipmap, large windows cost"),
     "overlap-penalty": (lambda c: _pathwise(c, overlap_penalty=5.0), "pathwise-mipmap, overlapping windows cost"),
     "large-to-small": (lambda c: _pathwise(c, large_until=0.5), "pathwise-mipmap, windows shrink over half the run"),
-    "auxiliary-decay": (lambda c: _pathwise(c, auxiliary_decay=True), "pathwise-mipmap, the auxiliary loss fades"),
+    "auxiliary-decay": (
+        lambda c: change(with_papers_localization(c), auxiliary_decay=True),
+        "pathwise-mipmap, the auxiliary loss fades",
+    ),
     "dynamic-rescaling": (
         lambda c: _pathwise(c, gradient_share=0.1),
         "pathwise-mipmap, its gradient a tenth of the others'",
     ),
     "guidance": (
-        lambda c: _pathwise(c, objective="guidance"),
+        lambda c: change(with_papers_localization(c), objective=GuidanceConfig()),
         "linear network, told the best of four random windows a step",
     ),
-    "ram": (_gaussian, "Gaussian around the linear network, policy gradient"),
+    "ram": (
+        lambda c: change(c, model={"policy": LinearConfig(noise=0.5)}, objective=PolicyGradientConfig()),
+        "Gaussian around the linear network, policy gradient",
+    ),
     "policy-gradient": (
-        lambda c: change(c, objective="policy-gradient"),
+        lambda c: change(c, objective=PolicyGradientConfig()),
         "token policy, REINFORCE with a learned baseline",
     ),
-    "ppo": (
-        lambda c: change(c, objective="policy-gradient", ppo_passes=2),
-        "token policy, clipped policy gradient, two passes",
-    ),
+    "ppo": (lambda c: change(c, objective=PPOConfig()), "token policy, clipped policy gradient, two passes"),
     "listwise": (
-        lambda c: change(c, objective="listwise"),
+        lambda c: change(c, objective=ListwiseConfig()),
         "token policy, four candidates a step, the best is looked at",
     ),
-    "feature-map": (_feature_map, "spatiotemporal policy moved over the first feature map"),
-    "salience": (
-        lambda c: change(c, objective="salience"),
-        "token policy supervised by boxes",
+    "feature-map": (
+        lambda c: change(_spatiotemporal(c), objective=FeatureMapConfig()),
+        "spatiotemporal policy moved over the first feature map",
     ),
+    "boxes": (lambda c: change(c, objective=BoxesConfig()), "token policy supervised by boxes"),
     "without-warm-up": (lambda c: change(c, random_until=0.0), "best without random windows at first"),
     "without-diversity": (lambda c: change(c, diversity=0.0), "best without random windows later"),
-    "without-even-attention": (
-        lambda c: change(c, model={"even_attention": False}),
+    "without-uniform-attention": (
+        lambda c: change(c, model={"fusion": AttentionConfig()}),
         "best with Kaiming's initial attention",
     ),
     "mean-fusion": (
-        lambda c: change(c, model={"fusion": "mean", "even_attention": False}),
+        lambda c: change(c, model={"fusion": MeanConfig()}),
         "best with the mean of all glimpses for attention",
     ),
     "without-stop-gradient": (
-        lambda c: change(c, model={"stop_gradient": False}),
+        lambda c: _tokens(c, stop_gradient=False),
         "best with gradients from policy to features",
     ),
     "without-separate-norms": (lambda c: change(c, model={"batch_norm": "shared"}), "best with shared norms"),
-    "without-anti-aliasing": (lambda c: change(c, model={"sampling": "bilinear"}), "best with bilinear sampling"),
-    "without-inhibition": (lambda c: change(c, model={"max_overlap": 1.0}), "best, free to look again"),
+    "without-anti-aliasing": (
+        lambda c: change(c, model={"sampling": BilinearConfig(align_corners=False)}),
+        "best with bilinear sampling",
+    ),
+    "without-inhibition": (lambda c: _tokens(c, max_overlap=1.0), "best, free to look again"),
     "reward-likelihood": (
-        lambda c: change(c, reward="likelihood"),
+        lambda c: _rewarded(c, "likelihood"),
         "best, where windows that mislead are worth less than empty ones",
     ),
-    "reward-progress": (lambda c: change(c, reward="progress"), "best, rewarded by the fall of the loss"),
-    "reward-confidence": (lambda c: change(c, reward="confidence"), "best, rewarded by the rise of the probability"),
+    "reward-progress": (lambda c: _rewarded(c, "progress"), "best, rewarded by the fall of the loss"),
+    "reward-confidence": (lambda c: _rewarded(c, "confidence"), "best, rewarded by the rise of the probability"),
 }
 """Name -> (change of the recipe, what it is)."""
 

@@ -16,13 +16,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from glimpsenet.config import Config, ModelConfig
+from glimpsenet.config import Config
 from glimpsenet.errors import UserError
 from glimpsenet.inference.early_exit import Predictor
 from glimpsenet.inference.fast import accelerate, fold_batch_norms, inductor_options
 from glimpsenet.inference.packing import pack_convolutions
 from glimpsenet.models.backbone import backbone_normalization, create_backbone_net
 from glimpsenet.models.build import build_model
+from glimpsenet.models.config import ModelConfig
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.runs import load_run
 

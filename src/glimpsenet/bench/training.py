@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from glimpsenet.bench.subjects import Mode, Subject, build_subject
-from glimpsenet.config import Config, ModelConfig
+from glimpsenet.config import Config
+from glimpsenet.models.config import ModelConfig
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.training.losses import glimpse_loss
-from glimpsenet.training.objectives import create_objective
 
 Step = Callable[[Tensor, Tensor, Tensor], float]
 """Raw images, labels, boxes -> the loss, after which weights have moved."""
@@ -51,7 +51,7 @@ def training_step(subject: Subject, mode: Mode, dtype: torch.dtype, learning_rat
     model: GlimpseNet = copy.deepcopy(subject.model).train()
     layout = torch.contiguous_format if mode == "eager" else torch.channels_last
     model = model.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
-    objective = create_objective(settings, subject.config.model, model).to(device)
+    objective = settings.objective.build(model, subject.config.model.scale_range).to(device)
     if mode == "compiled":
         model.backbone.compile()
     parameters = [*model.parameters(), *objective.parameters()]
@@ -64,7 +64,7 @@ def training_step(subject: Subject, mode: Mode, dtype: torch.dtype, learning_rat
             behaviour = objective.behaviour(model, 0.0, labels, boxes)
             output = model(model.normalization(images), policy=behaviour)
             loss = glimpse_loss(output, labels, settings.auxiliary_weight).total
-            loss = loss + settings.objective_weight * objective(model, output, labels, boxes)
+            loss = loss + objective.weight * objective(model, output, labels, boxes)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

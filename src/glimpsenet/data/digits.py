@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from glimpsenet.config import DigitsConfig
+from glimpsenet.data.config import DigitsConfig
 from glimpsenet.data.sample import Index, Sample, Splits
+from glimpsenet.data.streams import FreshStream
 from glimpsenet.errors import UserError
 from glimpsenet.files import make_aside
 
@@ -109,6 +110,10 @@ class DigitScenes(Dataset[Sample]):
     def __len__(self) -> int:
         config = self.config
         return {"train": config.train_scenes, "val": config.val_scenes, "test": config.test_scenes}[self.split]
+
+    def stream(self, seed: int, **position: int) -> FreshStream:
+        """In plain order: every epoch's scenes are new."""
+        return FreshStream(len(self), seed, **position)
 
     def __getitem__(self, address: Index) -> Sample:
         epoch, index = address

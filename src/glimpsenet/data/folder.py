@@ -20,13 +20,14 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from glimpsenet.config import FolderConfig
+from glimpsenet.data.config import FolderConfig
 from glimpsenet.data.finding import LeftOut, find_classes, find_folders, holds_images, walk_images
 from glimpsenet.data.images import HEIF_EXTENSIONS, UnreadableImageError, check_header, read_image
 from glimpsenet.data.pixels import ValueRange
 from glimpsenet.data.sample import UNKNOWN_BOX, Index, Sample, Splits
 from glimpsenet.data.spread import spread_over_classes
-from glimpsenet.data.transforms import augmentation_of, evaluation_transform, training_transform
+from glimpsenet.data.streams import TrainingStream
+from glimpsenet.data.transforms import augmentation_of
 from glimpsenet.errors import DataWarning, UserError, did_you_mean
 from glimpsenet.tables import counted
 
@@ -50,7 +51,7 @@ class PhotoDataset(Dataset[Sample]):
         transform: torchvision v2 transform, to a square.
         boxes: file -> pixel box.
         channels: 3 for colour, 1 for grey.
-        value_range: see :class:`~glimpsenet.config.FolderConfig`.
+        value_range: see :class:`~glimpsenet.data.config.FolderConfig`.
         seed: of the augmentation.
     """
 
@@ -72,6 +73,10 @@ class PhotoDataset(Dataset[Sample]):
     def has_boxes(self) -> bool:
         """Whether the evidence of any image has a known place."""
         return any(file in self.boxes for file in self.files)
+
+    def stream(self, seed: int, **position: int) -> TrainingStream:
+        """Shuffled within each epoch."""
+        return TrainingStream(len(self), seed, **position)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -136,16 +141,16 @@ def open_folder(
     pixels: dict[str, Any] = {"channels": channels, "value_range": config.value_range}
     images = None
     if training is not None:
-        transform = training_transform(image_size, config.augmentation)
+        transform = config.augmentation.training_transform(image_size)
         # AutoAugment moves pixels but cannot move boxes.
-        carried = {} if config.augmentation == "imagenet" else boxes
+        carried = boxes if config.augmentation.keeps_boxes else {}
         images = PhotoDataset(training.files, training.labels, transform, boxes=carried, seed=seed, **pixels)
         if not config.skip_bad:
             _check_headers([file for file in training.files if file.suffix.lower() in HEIF_EXTENSIONS][:1])
             for split in held_out.values():
                 places = sorted(spread_over_classes(split.labels, MOST_CHECKED, seed))
                 _check_headers([split.files[place] for place in places])
-    transform = evaluation_transform(image_size, config.augmentation)
+    transform = config.augmentation.evaluation_transform(image_size)
     datasets = {
         name: PhotoDataset(split.files, split.labels, transform, boxes=boxes, **pixels)
         for name, split in held_out.items()

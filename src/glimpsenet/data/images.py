@@ -66,7 +66,7 @@ def read_image(file: Path, channels: int = 3, value_range: ValueRange | None = N
         file: of a known format, whatever its name.
         channels: 3 (RGB) or 1 (grey).
         value_range: the values that become black and white, of grey with more than 8 bits; see
-            :class:`~glimpsenet.config.FolderConfig`.
+            :class:`~glimpsenet.data.config.FolderConfig`.
 
     Raises:
         UnreadableImageError: naming the file and what is wrong with it.

@@ -1,13 +1,16 @@
 """Sample and Batch: what data sets give and models are fed."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from glimpsenet.data.noise import Noise, take_along
 from glimpsenet.errors import UserError
+
+if TYPE_CHECKING:
+    from glimpsenet.data.streams import TrainingStream
 
 Index = tuple[int, int]
 """(epoch, index): everything random about a sample follows from the seed and these two."""
@@ -61,6 +64,10 @@ class GlimpseDataset(Protocol):
 
     def __len__(self) -> int:
         """Samples an epoch."""
+        ...
+
+    def stream(self, seed: int, **position: int) -> "TrainingStream":
+        """The order in which training asks for them; ``position`` says where to start, see ``TrainingStream``."""
         ...
 
     def __getitem__(self, address: Index) -> Sample:

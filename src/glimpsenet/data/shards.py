@@ -24,12 +24,13 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from glimpsenet.config import FolderConfig
+from glimpsenet.data.config import FolderConfig
 from glimpsenet.data.folder import PhotoDataset, open_folder
 from glimpsenet.data.images import EXTENSIONS, UnreadableImageError, decode_image
 from glimpsenet.data.pixels import ValueRange
 from glimpsenet.data.sample import Index, Sample, Splits
-from glimpsenet.data.transforms import augmentation_of, evaluation_transform, training_transform
+from glimpsenet.data.streams import ShardStream
+from glimpsenet.data.transforms import augmentation_of
 from glimpsenet.errors import UserError, first_line, needs_extra
 from glimpsenet.files import make_aside, write_json
 
@@ -66,7 +67,7 @@ class ShardDataset(Dataset[Sample]):
         num_classes: labels are below it.
         transform: torchvision v2 transform, to a square.
         channels: 3 for colour, 1 for grey.
-        value_range: see :class:`~glimpsenet.config.FolderConfig`.
+        value_range: see :class:`~glimpsenet.data.config.FolderConfig`.
         seed: of the augmentation.
     """
 
@@ -98,6 +99,10 @@ class ShardDataset(Dataset[Sample]):
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
+
+    def stream(self, seed: int, **position: int) -> ShardStream:
+        """Shard by shard, shuffled within each."""
+        return ShardStream(self.sizes, seed, **position)
 
     def __getitem__(self, address: Index) -> Sample:
         epoch, index = address
@@ -185,8 +190,8 @@ def open_shards(
 
     training = None
     if classes is None or train:
-        training = split("train", training_transform(image_size, config.augmentation))
-    transform = evaluation_transform(image_size, config.augmentation)
+        training = split("train", config.augmentation.training_transform(image_size))
+    transform = config.augmentation.evaluation_transform(image_size)
     test = split("test", transform) if find_shards(root, "test") else None
     return Splits(training, split("val", transform), test, known, channels)
 

@@ -65,41 +65,29 @@ class CutLong(v2.Transform):
         return v2.functional.center_crop(inpt, **params)
 
 
-def square_scale(width: int, height: int, size: int, augmentation: str) -> float:
-    """Pixels of the square that one pixel of a photo becomes under :func:`evaluation_transform`."""
-    if augmentation == "imagenet":
-        return round(size * 256 / 224) / min(width, height)
-    return size / max(width, height)
+def resize_and_crop(size: int) -> v2.Transform:
+    """The paper's way to evaluate: resize the short side and cut the middle (256 -> 224)."""
+    return v2.Compose([CutLong(), v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size)])
 
 
-def evaluation_transform(size: int, augmentation: str) -> v2.Transform:
-    """What an evaluated image goes through; ``imagenet`` has the paper's resize and centre crop (256 -> 224)."""
-    if augmentation == "imagenet":
-        return v2.Compose([CutLong(), v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size)])
-    return FitSquare(size)
+def crop_flip_auto_augment(size: int) -> v2.Transform:
+    """The paper's augmentation: random resized crop, flip, AutoAugment (Cubuk et al. 2019)."""
+    return v2.Compose(
+        [
+            v2.RandomResizedCrop(size, antialias=True),
+            v2.RandomHorizontalFlip(),
+            v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET, fill=128),  # MGNet's grey
+        ]
+    )
 
 
-def training_transform(size: int, augmentation: str) -> v2.Transform:
-    """What a training image goes through.
-
-    ``light`` keeps small evidence in sight and does not mirror (a mirrored sign is another sign); ``imagenet`` is the
-    paper's: random resized crop, flip, AutoAugment (Cubuk et al. 2019).
-    """
-    if augmentation == "imagenet":
-        return v2.Compose(
-            [
-                v2.RandomResizedCrop(size, antialias=True),
-                v2.RandomHorizontalFlip(),
-                v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET, fill=128),  # MGNet's grey
-            ]
-        )
-    if augmentation == "light":
-        moves = v2.RandomAffine(
-            degrees=(-5.0, 5.0),
-            translate=(0.1, 0.1),
-            scale=(0.8, 1.25),
-            interpolation=v2.InterpolationMode.BILINEAR,
-            fill=GREY,
-        )
-        return v2.Compose([FitSquare(size), moves, v2.ColorJitter(0.3, 0.3, 0.3, 0.02)])
-    return FitSquare(size)
+def small_changes(size: int) -> v2.Transform:
+    """Keeps small evidence in sight and does not mirror: a mirrored sign is another sign."""
+    moves = v2.RandomAffine(
+        degrees=(-5.0, 5.0),
+        translate=(0.1, 0.1),
+        scale=(0.8, 1.25),
+        interpolation=v2.InterpolationMode.BILINEAR,
+        fill=GREY,
+    )
+    return v2.Compose([FitSquare(size), moves, v2.ColorJitter(0.3, 0.3, 0.3, 0.02)])

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from glimpsenet.config import DigitsConfig
-from glimpsenet.data.digits import CLASSES, DigitScenes
 from glimpsenet.data.finding import find_images
+from glimpsenet.data.loading import open_data
+from glimpsenet.data.sample import GlimpseDataset
 from glimpsenet.data.spread import spread_over_classes
 from glimpsenet.demo.pictures import to_png
 from glimpsenet.inspection.figures import as_shown
@@ -23,21 +23,24 @@ class Example:
     data: bytes
 
 
-class DigitExamples(Sequence[Example]):
-    """The validation scenes of a digit run, which never saw their digits; their classes are drawn, not sorted."""
+class MadeExamples(Sequence[Example]):
+    """The validation images of a run whose data are made, digit scenes for example."""
 
-    def __init__(self, config: DigitsConfig, image_size: int):
-        self.config, self.image_size = config, image_size
+    def __init__(self, run: Description):
+        self.run = run
+
+    def _open(self) -> GlimpseDataset:
+        # A data set keeps what it made last: one of its own for every request, which may come at the same time.
+        return open_data(self.run.config, self.run.classes, self.run.channels).val
 
     def __len__(self) -> int:
-        return self.config.val_scenes
+        return len(self._open())
 
     def __getitem__(self, index: int) -> Example:  # pyright: ignore[reportIncompatibleMethodOverride]
-        # A data set keeps the scenes it drew last: one of its own for every request, which may come at the same time.
-        sample = DigitScenes(self.config, "val", self.image_size)[0, index]
-        assert sample.image is not None  # scenes are made, not read
+        sample = self._open()[0, index]
+        assert sample.image is not None  # it is made, not read
         picture = (as_shown(sample.image) * 255).round().byte()
-        return Example(f"scene {index + 1}", CLASSES[sample.label], to_png(picture))
+        return Example(f"scene {index + 1}", self.run.classes[sample.label], to_png(picture))
 
 
 class FolderExamples(Sequence[Example]):
@@ -75,8 +78,8 @@ def choose_examples(run: Description, folder: Path | None, *, public: bool) -> S
     """
     if folder is not None:
         return FolderExamples(folder, run.classes, run.config.seed)
-    data = run.config.data
-    if isinstance(data, DigitsConfig):
-        return DigitExamples(data, run.config.model.image_size)
-    own = data.data / "val"
+    home = run.config.data.folder
+    if home is None:
+        return MadeExamples(run)
+    own = home / "val"
     return [] if public or not own.is_dir() else FolderExamples(own, run.classes, run.config.seed)

@@ -16,7 +16,6 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from glimpsenet.data.images import UnreadableImageError, decode_image
-from glimpsenet.data.transforms import evaluation_transform
 from glimpsenet.runs import Run
 
 MAX_BYTES = 20_000_000
@@ -36,7 +35,7 @@ def make_square(upload: bytes, run: Run) -> Picture:
         UnreadableImageError: saying what is wrong with it.
     """
     photos = run.config.photos
-    transform = evaluation_transform(run.config.model.image_size, photos.augmentation)
+    transform = photos.augmentation.evaluation_transform(run.config.model.image_size)
     return transform(decode_image(upload, run.channels, photos.value_range, max_pixels=MAX_PIXELS))
 
 

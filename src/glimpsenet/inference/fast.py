@@ -45,7 +45,7 @@ def accelerate(model: GlimpseNet, *, compiled: bool = False) -> GlimpseNet:
 def fold(model: GlimpseNet) -> GlimpseNet:
     """The part of :func:`accelerate` that is plain PyTorch, which tracing needs."""
     folded = copy.deepcopy(model).eval().requires_grad_(False)
-    if not folded.windows_vote:
+    if not folded.glimpse_ensemble:
         folded.auxiliary_classifier = None
     for net in filter(None, (folded.backbone.net, folded.backbone.first_look_net)):
         fold_batch_norms(net)

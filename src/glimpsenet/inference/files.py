@@ -17,7 +17,6 @@ from torch import Tensor
 from glimpsenet import geometry
 from glimpsenet.data.folder import PhotoDataset
 from glimpsenet.data.loading import InOrder, create_loader
-from glimpsenet.data.transforms import evaluation_transform, square_scale
 from glimpsenet.inference.early_exit import NEVER, ExitRule, Predictor
 from glimpsenet.inference.fast import accelerate
 from glimpsenet.models.policies import Policy
@@ -80,7 +79,7 @@ def predict(
     files = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
     size = run.config.model.image_size
     photos = run.config.photos
-    transform = evaluation_transform(size, photos.augmentation)
+    transform = photos.augmentation.evaluation_transform(size)
     pixels: dict[str, Any] = {"channels": run.channels, "value_range": photos.value_range}
     dataset = PhotoDataset(files, [0] * len(files), transform, **pixels)
     device = run.model.classifier.weight.device
@@ -96,7 +95,7 @@ def predict(
         windows = geometry.affine_to_box(output.affine, size).cpu()
         for row, place in enumerate(batch.places.tolist()):
             width, height = batch.photo_sizes[row].tolist()
-            scale = square_scale(width, height, size, photos.augmentation)
+            scale = photos.augmentation.square_scale(width, height, size)
             centre = torch.tensor([width, height] * 2) / 2
             looks = int(output.looks[row])
             yield Prediction(

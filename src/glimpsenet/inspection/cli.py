@@ -51,7 +51,6 @@ class Observed:
 def _read(run: Path, image: Path, device: str) -> "tuple[Run, Tensor]":
     """A run, and an image file as its model takes it."""
     from glimpsenet.data.images import read_image
-    from glimpsenet.data.transforms import evaluation_transform
     from glimpsenet.devices import choose_device
     from glimpsenet.runs import load_run
 
@@ -59,7 +58,7 @@ def _read(run: Path, image: Path, device: str) -> "tuple[Run, Tensor]":
         raise UserError(f"{image} is a folder; name one image file")
     loaded = load_run(run, choose_device(device))
     photos = loaded.config.photos
-    transform = evaluation_transform(loaded.config.model.image_size, photos.augmentation)
+    transform = photos.augmentation.evaluation_transform(loaded.config.model.image_size)
     return loaded, transform(read_image(image, loaded.channels, photos.value_range))
 
 
@@ -87,7 +86,14 @@ def _observe(run: Path, image: Path, look: Look) -> Observed:
 
 
 @inspect_app.command
-def arrows(run: RunFolder, image: ImageFile, /, *, look: Look = Look(), figure: Path = Path("arrows.png")) -> None:
+def arrows(
+    run: RunFolder,
+    image: ImageFile,
+    /,
+    *,
+    look: tyro.conf.OmitArgPrefixes[Look] = Look(),
+    figure: Path = Path("arrows.png"),
+) -> None:
     """Draw where descent would move and resize each window.
 
     Args:
@@ -114,7 +120,7 @@ def sweep(
     image: ImageFile,
     /,
     *,
-    look: Look = Look(),
+    look: tyro.conf.OmitArgPrefixes[Look] = Look(),
     step: int = 2,
     parameter: Literal["s", "tx", "ty", "all"] = "all",
     points: int = 200,
@@ -168,7 +174,7 @@ def field(
     image: ImageFile,
     /,
     *,
-    look: Look = Look(),
+    look: tyro.conf.OmitArgPrefixes[Look] = Look(),
     step: int = 2,
     points: int = 21,
     scale: float | None = None,

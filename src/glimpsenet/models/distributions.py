@@ -43,6 +43,14 @@ class WindowDistribution(abc.ABC):
     def entropy(self) -> Float[Tensor, "batch"]:
         """In nats."""
 
+    def score(self, affine: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
+        """What the policy expects of a window.
+
+        Raises:
+            TypeError: for a distribution without scores.
+        """
+        raise TypeError(f"{type(self).__name__} does not score windows")
+
 
 class CategoricalWindows(WindowDistribution):
     """Some windows an image, each with a score.
@@ -86,7 +94,7 @@ class CategoricalWindows(WindowDistribution):
         return self.allowed.gather(1, self.nearest(affine)[:, None])[:, 0]
 
     def score(self, affine: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
-        """The score of the candidate nearest to each window."""
+        """Of the candidate nearest to each window."""
         return self.scores.gather(1, self.nearest(affine)[:, None])[:, 0]
 
     def entropy(self) -> Float[Tensor, "batch"]:

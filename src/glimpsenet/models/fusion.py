@@ -29,14 +29,14 @@ class AttentionFusion(nn.Module):
     Args:
         width: of the tokens.
         num_heads: of the attention.
-        even_start: begin with equal attention to all glimpses (keys zero). Kaiming's weights begin with nearly all of
+        uniform: begin with equal attention to all glimpses (keys zero). Kaiming's weights begin with nearly all of
             it on one, as a rule the first look, and training hardly moves it from there.
 
     Raises:
         ValueError: if ``num_heads`` does not divide ``width``.
     """
 
-    def __init__(self, width: int, num_heads: int = 1, even_start: bool = False):
+    def __init__(self, width: int, num_heads: int = 1, uniform: bool = False):
         super().__init__()
         if num_heads < 1 or width % num_heads:
             raise ValueError(
@@ -46,7 +46,7 @@ class AttentionFusion(nn.Module):
         self.attention: nn.MultiheadAttention = nn.MultiheadAttention(width, num_heads, batch_first=True)
         self.norm: nn.LayerNorm = nn.LayerNorm(width)
         kaiming_init(self)
-        if even_start:
+        if uniform:
             nn.init.zeros_(self.attention.in_proj_weight[width : 2 * width])
 
     def forward(

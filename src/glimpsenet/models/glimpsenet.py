@@ -56,7 +56,7 @@ class GlimpseNet(nn.Module):
         num_glimpses: T, the first look included.
         normalization: how images are normalised for this backbone: ``model.normalization(images)``.
         auxiliary: whether there is an auxiliary classifier on the bare features of the windows.
-        windows_vote: whether that takes part in the answers, see :meth:`answer`.
+        glimpse_ensemble: whether that takes part in the answers, see :meth:`answer`.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class GlimpseNet(nn.Module):
         num_glimpses: int = 4,
         normalization: Normalization,
         auxiliary: bool = True,
-        windows_vote: bool = False,
+        glimpse_ensemble: bool = False,
     ):
         super().__init__()
         self.generator = generator
@@ -82,7 +82,7 @@ class GlimpseNet(nn.Module):
         self.classifier: nn.Linear = nn.Linear(clue.width, num_classes)
         self.auxiliary_classifier: nn.Linear | None = nn.Linear(backbone.channels, num_classes) if auxiliary else None
         self.normalization = normalization
-        self.windows_vote = windows_vote
+        self.glimpse_ensemble = glimpse_ensemble
         self.num_classes = num_classes
         self.num_glimpses = num_glimpses
         for classifier in filter(None, [self.classifier, self.auxiliary_classifier]):
@@ -199,7 +199,7 @@ class GlimpseNet(nn.Module):
         in each window by itself.
         """
         logits = self.classifier(fused)
-        if not self.windows_vote or self.training or len(pooled) == 1:
+        if not self.glimpse_ensemble or self.training or len(pooled) == 1:
             return logits
         assert self.auxiliary_classifier is not None
         alone = self.auxiliary_classifier(torch.stack(list(pooled[1:]), 1))

@@ -18,10 +18,19 @@ import torch
 import torch._utils
 from torch import Tensor
 
-from glimpsenet.config import Config, FolderConfig, ModelConfig, replace_settings
+from glimpsenet.config import Config
+from glimpsenet.data.config import FolderConfig, ImageNetAugmentation
 from glimpsenet.errors import SettingError, UserError
 from glimpsenet.models.build import build_model
+from glimpsenet.models.config import (
+    AffineClueConfig,
+    AttentionConfig,
+    BilinearConfig,
+    ModelConfig,
+    replace_settings,
+)
 from glimpsenet.models.glimpsenet import GlimpseNet
+from glimpsenet.policies.config import LinearConfig
 from glimpsenet.runs import Description, save_weights, write_description
 
 logger = logging.getLogger(__name__)
@@ -85,11 +94,11 @@ def mgnet_config(
         image_size=image_size,
         glimpse_size=int(image_size // scale_factor),
         scale_range=scale_range,
-        sampling="bilinear",
-        align_corners=True,
-        spatial_clue="affine",
-        num_heads=1,
         batch_norm="shared",
+        sampling=BilinearConfig(align_corners=True),
+        clue=AffineClueConfig(),
+        fusion=AttentionConfig(),
+        policy=LinearConfig(),
     )
 
 
@@ -151,7 +160,9 @@ def import_mgnet(
     classes = [str(index) for index in range(model.num_classes)] if classes is None else classes
     if len(classes) != model.num_classes:
         raise UserError(f"{path} has {model.num_classes} classes; {len(classes)} names are given for them")
-    description = Description(Config(model=config, data=FolderConfig(augmentation="imagenet")), classes, channels=3)
+    description = Description(
+        Config(model=config, data=FolderConfig(augmentation=ImageNetAugmentation())), classes, channels=3
+    )
     run_folder.mkdir(parents=True, exist_ok=True)
     save_weights(model, run_folder)
     write_description(run_folder, description)

@@ -21,7 +21,21 @@ ScaleRange = tuple[float, float]
 
 
 class Policy(nn.Module, abc.ABC):
-    """Chooses the next window of each image from what was seen; the first is the whole image."""
+    """Chooses the next window of each image from what was seen; the first is the whole image.
+
+    What an objective, or a tool, may expect of it beside windows stands in its attributes.
+    """
+
+    stochastic: bool = False
+    """It draws windows while it trains, and :meth:`distribution` tells from what."""
+    scores_windows: bool = False
+    """Its distribution has a score of each window."""
+    differentiable: bool = True
+    """Gradients pass from its windows into its parameters."""
+    gradient_factor: float | None = None
+    """What gradients into it are multiplied by; None if they pass as they are."""
+    stop_gradient: bool = False
+    """Learning where to look leaves the features alone."""
 
     @abc.abstractmethod
     def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
@@ -31,13 +45,23 @@ class Policy(nn.Module, abc.ABC):
         """Affine parameters of step ``state.glimpse``."""
         return geometry.first_look(state.images) if state.glimpse == 1 else self.look(state)
 
+    def distribution(self, state: GlimpseState) -> WindowDistribution:
+        """What window ``state.glimpse`` is drawn from; differentiable in the policy's parameters.
+
+        Raises:
+            TypeError: unless the policy is stochastic.
+        """
+        raise TypeError(f"{type(self).__name__} draws no windows: it has no distribution")
+
 
 class StochasticPolicy(Policy):
     """A policy that draws its windows while it trains and takes the likeliest otherwise."""
 
+    stochastic = True
+
     @abc.abstractmethod
     def distribution(self, state: GlimpseState) -> WindowDistribution:
-        """What window ``state.glimpse`` is drawn from; differentiable in the policy's parameters."""
+        """See :class:`Policy`."""
 
     def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
         """See :class:`Policy`."""
@@ -68,7 +92,7 @@ class DiverseGlimpses(Policy):
     def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
         """See :class:`Policy`."""
         with torch.set_grad_enabled(self.pathwise and torch.is_grad_enabled()):
-            if isinstance(self.policy, StochasticPolicy):
+            if self.policy.stochastic:
                 distribution = self.policy.distribution(state)
                 chosen = distribution.mode() if self.greedy else distribution.sample()
                 explored = distribution.explore()

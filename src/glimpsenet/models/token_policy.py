@@ -39,6 +39,8 @@ class TokenPolicy(StochasticPolicy):
     """
 
     scales: Tensor
+    scores_windows = True
+    differentiable = False
 
     def __init__(
         self,

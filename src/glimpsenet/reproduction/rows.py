@@ -9,7 +9,8 @@ comparator, the same backbone and schedule on the whole image at full size.
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from glimpsenet.config import Config, DigitsConfig, FolderConfig
+from glimpsenet.config import Config
+from glimpsenet.data.config import DigitsConfig, FolderConfig
 from glimpsenet.errors import SettingError
 from glimpsenet.recipes import (
     PAPER,

@@ -28,8 +28,6 @@ from torch import Tensor, nn
 from glimpsenet.errors import needs_extra
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.models.localization import Localization
-from glimpsenet.models.policies import StochasticPolicy
-from glimpsenet.models.token_policy import TokenPolicy
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(images ``[batch, ...]``, labels ``[batch]``) -> ``[batch]``: what the attack raises."""
@@ -94,11 +92,10 @@ def score_loss(answers: Answers, draws: int = 4) -> Loss:
     """
     own = copy.deepcopy(answers)
     model, policy = own.model, own.model.policy
-    if not isinstance(policy, StochasticPolicy) or draws < 2:
+    if not policy.stochastic or draws < 2:
         raise ValueError(f"needs a policy that draws its windows and 2 draws or more; got {policy} and {draws}")
     policy.train()  # draws, where it would take the likeliest
-    if isinstance(policy, TokenPolicy):
-        policy.stop_gradient = False
+    policy.stop_gradient = False
 
     def loss(images: Tensor, labels: Tensor) -> Tensor:
         many, targets = images.repeat_interleave(draws, 0), labels.repeat_interleave(draws)

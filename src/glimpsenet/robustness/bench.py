@@ -23,10 +23,8 @@ from glimpsenet.data.folder import PhotoDataset
 from glimpsenet.data.imagenet import CORRUPTIONS
 from glimpsenet.data.loading import open_data
 from glimpsenet.data.sample import GlimpseDataset, collate
-from glimpsenet.data.transforms import evaluation_transform
 from glimpsenet.errors import UserError
 from glimpsenet.models.glimpsenet import GlimpseNet
-from glimpsenet.models.policies import StochasticPolicy
 from glimpsenet.robustness.attacks import (
     MGNET,
     PGD,
@@ -213,7 +211,7 @@ def _conditions(protocol: Protocol) -> list[tuple[str, int]]:
 def _applies(attack: Attack, subject: Subject, count: int) -> bool:
     """Costly attacks and checks go for the answer after all glimpses; policies without probabilities have no score."""
     if attack == "score":
-        return isinstance(subject.model.policy, StochasticPolicy) and count == subject.model.num_glimpses > 1
+        return subject.model.policy.stochastic and count == subject.model.num_glimpses > 1
     return attack in ("mgnet", "pgd") or count == subject.model.num_glimpses
 
 
@@ -301,7 +299,7 @@ def _open_ready(folder: Path, run: Run, left_out: LeftOut) -> PhotoDataset:
         raise UserError(f"class '{strange[0]}' is in {folder} but not among the trained ones; remove it")
     labels = [places[file.relative_to(folder).parts[0]] for file in files]
     photos = run.config.photos
-    transform = evaluation_transform(run.config.model.image_size, photos.augmentation)
+    transform = photos.augmentation.evaluation_transform(run.config.model.image_size)
     return PhotoDataset(files, labels, transform, channels=run.channels, value_range=photos.value_range)
 
 

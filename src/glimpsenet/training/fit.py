@@ -17,20 +17,11 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch.utils.data import Sampler
 
 from glimpsenet import runs
-from glimpsenet.config import Config, DigitsConfig, FolderConfig
-from glimpsenet.data.loading import (
-    FreshStream,
-    InOrder,
-    RepeatedBatches,
-    ShardStream,
-    TrainingStream,
-    create_loader,
-    open_data,
-    workers_that_die,
-)
+from glimpsenet.config import Config
+from glimpsenet.data.loading import InOrder, create_loader, open_data, workers_that_die
 from glimpsenet.data.noise import one_warning
 from glimpsenet.data.sample import GlimpseDataset, Index, Splits
-from glimpsenet.data.shards import ShardDataset
+from glimpsenet.data.streams import RepeatedBatches
 from glimpsenet.devices import choose_device, computes_in_bfloat16
 from glimpsenet.errors import DataWarning, SettingError, UserError, first_line
 from glimpsenet.evaluation.accuracy import evaluate
@@ -38,8 +29,9 @@ from glimpsenet.evaluation.efficiency import measure_cost
 from glimpsenet.files import write_json
 from glimpsenet.provenance import describe_machine
 from glimpsenet.training.checkpoints import KeepBestAndLast, SafeCheckpointIO, batches_done, read_checkpoint
+from glimpsenet.training.config import CustomObjectiveConfig
 from glimpsenet.training.logs import MetricsCSV, TrainingProgress, quiet_libraries
-from glimpsenet.training.objectives import Objective, create_objective
+from glimpsenet.training.objectives import Objective
 from glimpsenet.training.run_folder import (
     TENSORBOARD,
     alone_in,
@@ -70,9 +62,9 @@ def fit(
     Args:
         config: the experiment.
         out: the run folder: new, finished, or without a checkpoint yet; with ``resume`` it may hold an unfinished run.
-        objective: of your own, in place of the one that ``config.training.objective`` names; the run's ``config.json``
-            says "own" then. To resume, hand in one of the same class, made in the same way: its parameters and buffers
-            come from the checkpoint, all else that it was made with does not.
+        objective: of your own, in place of the one that ``config.training.objective`` builds; the run's ``config.json``
+            says "custom" then. To resume, hand in one of the same class, made in the same way: its parameters and
+            buffers come from the checkpoint, all else that it was made with does not.
         resume: go on after the last checkpoint; the configuration must be the run's own.
         overwrite: replace the run that the folder holds, whatever it learned, once settings and data are checked.
         device: see :func:`glimpsenet.devices.choose_device`.
@@ -91,7 +83,7 @@ def fit(
     check_way(resume=resume, overwrite=overwrite)
     out = Path(out)
     if objective is not None:
-        config = replace(config, training=replace(config.training, objective="own"))
+        config = replace(config, training=replace(config.training, objective=CustomObjectiveConfig()))
     if devices < 1 or num_nodes < 1:
         raise SettingError(f"devices and num_nodes must be 1 or more, got {devices} and {num_nodes}")
     place = choose_device(device)
@@ -132,13 +124,12 @@ def _train(
     description = runs.Description(config, splits.classes, splits.channels)
     model = runs.arrange_for_speed(description.build(initial_weights=not resume))
     if objective is None:
-        objective = create_objective(config.training, config.model, model)
-    total_steps = count_steps(config.training, len(splits.train), devices * num_nodes)
+        objective = config.training.objective.build(model, config.model.scale_range)
+    total_steps = count_steps(config.training, len(splits.train), devices * num_nodes, objective.passes)
     last = out / runs.CHECKPOINTS / "last.ckpt"
     checkpoint = read_checkpoint(last) if resume else None
     done = 0 if checkpoint is None else int(checkpoint["global_step"])
-    skip_bad = isinstance(config.data, FolderConfig) and config.data.skip_bad
-    task = GlimpseTask(model, objective, config.model, config.training, total_steps, skip_bad)
+    task = GlimpseTask(model, objective, config.model, config.training, total_steps, config.data.skip_bad)
     trainer = _create_trainer(config, out, place, devices, num_nodes, total_steps)
     # All that can be refused has been: from here on the folder is written to.
     if _is_first_process():
@@ -147,7 +138,8 @@ def _train(
     _attach_logs(trainer, config, out, done)
     if done < total_steps:
         used = 0 if checkpoint is None else batches_done(checkpoint)
-        loaders = _create_loaders(config, splits, used, trainer, pin_memory=place.type == "cuda")
+        pin_memory = place.type == "cuda"
+        loaders = _create_loaders(config, splits, used, trainer, passes=objective.passes, pin_memory=pin_memory)
         with _interrupts_reach_the_caller(), workers_that_die(), _told_where_to_go_on(out):
             trainer.fit(task, *loaders, ckpt_path=last if resume else None, weights_only=True)
     summary = _finish(description, out, splits, task, place) if trainer.is_global_zero else {}
@@ -234,21 +226,16 @@ def _attach_logs(trainer: pl.Trainer, config: Config, out: Path, done: int) -> N
 
 
 def _create_loaders(
-    config: Config, splits: Splits, used: int, trainer: pl.Trainer, *, pin_memory: bool
+    config: Config, splits: Splits, used: int, trainer: pl.Trainer, *, passes: int, pin_memory: bool
 ) -> tuple[Any, Any]:
     assert splits.train is not None
     training = config.training
     processes = {"rank": trainer.global_rank, "world_size": trainer.world_size}
-    batches, passed = divmod(used, training.ppo_passes)
+    batches, passed = divmod(used, passes)
     start = batches * training.batch_size * trainer.world_size
-    sampler: Sampler[Index]
-    if isinstance(splits.train, ShardDataset):
-        sampler = ShardStream(splits.train.sizes, config.seed, start=start, **processes)
-    else:
-        stream = FreshStream if isinstance(config.data, DigitsConfig) else TrainingStream
-        sampler = stream(len(splits.train), config.seed, start=start, **processes)
-    if training.ppo_passes > 1:
-        sampler = RepeatedBatches(sampler, training.batch_size, training.ppo_passes, passed)
+    sampler: Sampler[Index] = splits.train.stream(config.seed, start=start, **processes)
+    if passes > 1:
+        sampler = RepeatedBatches(sampler, training.batch_size, passes, passed)
     options: dict[str, Any] = {"workers": training.workers, "pin_memory": pin_memory}
     train = create_loader(splits.train, sampler, training.batch_size, **options)
     val = create_loader(splits.val, InOrder(len(splits.val), **processes), training.batch_size, **options)

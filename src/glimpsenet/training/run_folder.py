@@ -10,7 +10,7 @@ Nothing that was learned is ever lost without ``overwrite``.
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -163,15 +163,19 @@ def _has_only_begun(out: Path) -> bool:
 
 def _first_change(old: Config, new: Config) -> str | None:
     """The first setting that is not free to differ, with both values."""
-    before, now = to_dict(old), to_dict(new)
-    for part, settings in now.items():
-        changed = [
-            f"{name} (it was {before[part][name]}, now {value})"
-            for name, value in (settings.items() if isinstance(settings, dict) else [])
-            if before[part].get(name, value) != value and name not in FREE
-        ]
-        if changed:
-            return changed[0]
-        if not isinstance(settings, dict) and before[part] != settings:
-            return f"{part} (it was {before[part]}, now {settings})"
+    before, now = dict(flat(to_dict(old))), dict(flat(to_dict(new)))
+    for name, value in now.items():
+        if name not in FREE and before.get(name) != value:
+            return f"{name} (it was {before.get(name)}, now {value})"
     return None
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings by the names that flags have: ``image_size``, ``policy.layer``; of kinds, the kind comes first."""
+    for name, value in settings.items():
+        if not isinstance(value, dict):
+            yield f"{prefix}{name}", value
+        elif prefix or name not in ("model", "data", "training"):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield from flat(value)

@@ -22,7 +22,6 @@ from tensorboard.compat.proto import summary_pb2 as proto
 from torch import Tensor
 from torch.optim import Optimizer
 
-from glimpsenet.models.localization import Localization
 from glimpsenet.models.policies import Policy
 from glimpsenet.runs import LOCALIZATION_COLUMNS, LOCALIZATION_STATISTICS
 from glimpsenet.training.logs import restart_csv
@@ -49,7 +48,7 @@ def observe(policy: Policy, affine: Float[Tensor, "batch step 3"]) -> Iterator[O
 
     Without parameters only outputs; where the gradient factor is 0, or gradients are not re-scaled, none before it.
     """
-    factor = policy.gradient_factor if isinstance(policy, Localization) else 0.0
+    factor = policy.gradient_factor or 0.0
     for name, parameter in policy.named_parameters():
         yield Observed("weight", name, parameter.detach())
         if parameter.grad is not None:

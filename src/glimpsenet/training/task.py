@@ -8,13 +8,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from glimpsenet.config import ModelConfig, TrainingConfig
 from glimpsenet.data.sample import Batch
-from glimpsenet.errors import SettingError, UserError
+from glimpsenet.errors import UserError
 from glimpsenet.evaluation.metrics import ScanpathMetrics
+from glimpsenet.models.config import ModelConfig
 from glimpsenet.models.glimpsenet import GlimpseNet
-from glimpsenet.models.localization import Localization
-from glimpsenet.models.policies import LargerGlimpses
+from glimpsenet.training.config import TrainingConfig
 from glimpsenet.training.losses import glimpse_loss
 from glimpsenet.training.nonfinite import name_nonfinite
 from glimpsenet.training.objectives import Objective
@@ -30,9 +29,6 @@ class GlimpseTask(pl.LightningModule):
         training: optimiser, schedule and weights of the losses.
         total_steps: length of the schedule in optimiser steps.
         skip_bad: count unreadable images instead of stopping.
-
-    Raises:
-        SettingError: for dynamic re-scaling without gradients to re-scale.
     """
 
     def __init__(
@@ -45,10 +41,6 @@ class GlimpseTask(pl.LightningModule):
         skip_bad: bool = False,
     ):
         super().__init__()
-        if training.gradient_share is not None and not isinstance(model.policy, Localization):
-            raise SettingError(
-                f"gradient_share {training.gradient_share:g} needs localization linear or spatiotemporal"
-            )
         self.model, self.objective, self.training_config = model, objective, training
         self.total_steps, self.skip_bad = total_steps, skip_bad
         self.problems: list[str] = []
@@ -75,9 +67,7 @@ class GlimpseTask(pl.LightningModule):
         settings = self.training_config
         progress = self.global_step / self.total_steps
         share = diversity(settings, progress)
-        behaviour = self.objective.behaviour(self.model, share, batch.labels, batch.boxes)
-        if progress < settings.large_until:
-            behaviour = LargerGlimpses(behaviour, 1 - progress / settings.large_until, self.objective.scale_range)
+        behaviour = self.objective.behaviour(self.model, share, batch.labels, batch.boxes, progress)
         output = self.model(self.model.normalization(batch.images), policy=behaviour)
         self.affine = output.affine.detach()
         # While every window is random, the fusion would learn that windows tell nothing, and be slow to unlearn it.
@@ -85,7 +75,7 @@ class GlimpseTask(pl.LightningModule):
         alpha = settings.auxiliary_weight * (1 - progress if settings.auxiliary_decay else 1)
         loss = glimpse_loss(output, batch.labels, 1.0 if warming_up else alpha)
         objective = self.objective(self.model, output, batch.labels, batch.boxes)
-        total = loss.total + settings.objective_weight * objective
+        total = loss.total + self.objective.weight * objective
         if not bool(total.isfinite()):
             self._stop_at(total, "the training loss", name_nonfinite(self.model, batch.images, output))
         correct = (output.logits[:, [0, -1]].argmax(-1) == batch.labels[:, None]).float().mean(0)
@@ -105,8 +95,8 @@ class GlimpseTask(pl.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Dynamic re-scaling: the next step's gradient factor, after what this step's gradients were."""
-        policy, share = self.model.policy, self.training_config.gradient_share
-        if share is None or not isinstance(policy, Localization):
+        policy, share = self.model.policy, self.objective.gradient_share
+        if share is None or policy.gradient_factor is None:
             return
         others, own = (_gradient_norm(group["params"]) for group in optimizer.param_groups)
         if own > 0 and others > 0:
@@ -192,7 +182,7 @@ class GlimpseTask(pl.LightningModule):
         checkpoint["seconds"] = self.seconds
         checkpoint["problems"] = list(self.problems)
         checkpoint["objective"] = type(self.objective).__qualname__
-        if isinstance(self.model.policy, Localization):
+        if self.model.policy.gradient_factor is not None:
             checkpoint["gradient_factor"] = self.model.policy.gradient_factor
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -205,7 +195,7 @@ class GlimpseTask(pl.LightningModule):
         torch.set_rng_state(checkpoint["random_state"].cpu())
         self._seconds_before = float(checkpoint["seconds"])
         self.problems = list(checkpoint["problems"])
-        if isinstance(self.model.policy, Localization):
+        if self.model.policy.gradient_factor is not None:
             self.model.policy.gradient_factor = float(checkpoint["gradient_factor"])
 
     def _check_images(self, batch: Batch) -> None:
@@ -249,7 +239,7 @@ def check_objective(checkpoint: dict[str, Any], objective: Objective) -> None:
         raise UserError(f"cannot resume with objective {now}: the run was trained with {before}")
 
 
-def count_steps(training: TrainingConfig, samples: int, world_size: int) -> int:
-    """Optimiser steps of a run over ``samples`` images an epoch on ``world_size`` devices."""
-    steps = math.ceil(training.epochs * samples / (training.batch_size * world_size)) * training.ppo_passes
+def count_steps(training: TrainingConfig, samples: int, world_size: int, passes: int = 1) -> int:
+    """Optimiser steps of a run over ``samples`` images an epoch on ``world_size`` devices, ``passes`` on each batch."""
+    steps = math.ceil(training.epochs * samples / (training.batch_size * world_size)) * passes
     return min(steps, training.max_steps or steps)

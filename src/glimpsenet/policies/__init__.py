@@ -1,0 +1,1 @@
+"""Where to look next: the policies, and what they are built from."""

@@ -1,0 +1,159 @@
+"""Settings of each kind of policy that learns where to look; free of torch."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from glimpsenet.kinds import Kind, Kinds, require
+
+if TYPE_CHECKING:
+    from glimpsenet.models.localization import Localization
+    from glimpsenet.models.policies import Policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig(Kind):
+    """What the model learns to look with."""
+
+    kinds: ClassVar["Kinds[PolicyConfig]"] = Kinds(
+        "policy",
+        {
+            "linear": "glimpsenet.policies.config:LinearConfig",
+            "spatiotemporal": "glimpsenet.policies.config:SpatiotemporalConfig",
+            "tokens": "glimpsenet.policies.config:TokenConfig",
+        },
+    )
+
+    described: ClassVar[str]
+    """What a model card calls it."""
+
+    @property
+    def layers(self) -> list[int]:
+        """The backbone's feature maps that the policy reads, by index; negative from the last."""
+        return []
+
+    @abstractmethod
+    def build(
+        self, *, width: int, map_channels: Sequence[int], image_size: int, scale_range: tuple[float, float]
+    ) -> "Policy":
+        """The policy.
+
+        Args:
+            width: channels of the fusion's output.
+            map_channels: channels of the feature maps named by ``layers``.
+            image_size: side of the images in pixels.
+            scale_range: smallest and largest s.
+        """
+
+
+def _check_localization(gradient_factor: float, noise: float) -> None:
+    require(0 <= gradient_factor < math.inf, f"gradient_factor must not be negative, got {gradient_factor}")
+    require(0 <= noise < math.inf, f"policy noise must not be negative, got {noise}")
+
+
+def _with_noise(network: "Localization", noise: float) -> "Policy":
+    from glimpsenet.models.localization import GaussianPolicy
+
+    return GaussianPolicy(network, noise) if noise else network
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearConfig(PolicyConfig):
+    """MGNet's localization network: one linear layer on the fusion's output."""
+
+    kind = "linear"
+    described = "MGNet's localization network, from the fused features"
+    gradient_factor: float = 0.02
+    """Gradients into the network are multiplied by this, 0 or more."""
+    noise: float = 0.0
+    """While training, draw windows from a normal of this deviation before the sigmoid; 0 draws none."""
+
+    def __post_init__(self) -> None:
+        _check_localization(self.gradient_factor, self.noise)
+
+    def build(
+        self, *, width: int, map_channels: Sequence[int], image_size: int, scale_range: tuple[float, float]
+    ) -> "Policy":
+        """See :class:`PolicyConfig`."""
+        from glimpsenet.models.localization import LocalizationNetwork
+
+        return _with_noise(LocalizationNetwork(width, scale_range, self.gradient_factor), self.noise)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpatiotemporalConfig(PolicyConfig):
+    """The report's localization network: self-attention over the feature map tokens of all glimpses so far."""
+
+    kind = "spatiotemporal"
+    described = "the spatiotemporal localization network, by attention over feature map tokens"
+    layer: int = -1
+    """Feature map of the backbone that the tokens come from; -1 is the last."""
+    gradient_factor: float = 0.02
+    """Gradients into the network are multiplied by this, 0 or more."""
+    noise: float = 0.0
+    """While training, draw windows from a normal of this deviation before the sigmoid; 0 draws none."""
+
+    def __post_init__(self) -> None:
+        _check_localization(self.gradient_factor, self.noise)
+
+    @property
+    def layers(self) -> list[int]:
+        """See :class:`PolicyConfig`."""
+        return [self.layer]
+
+    def build(
+        self, *, width: int, map_channels: Sequence[int], image_size: int, scale_range: tuple[float, float]
+    ) -> "Policy":
+        """See :class:`PolicyConfig`."""
+        from glimpsenet.models.localization import SpatiotemporalLocalization
+
+        network = SpatiotemporalLocalization(map_channels[0], image_size, scale_range, self.gradient_factor)
+        return _with_noise(network, self.noise)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenConfig(PolicyConfig):
+    """The token policy: scores windows around every location of the feature maps of all glimpses so far (ours)."""
+
+    kind = "tokens"
+    described = "a token policy, which scores the places of the feature maps"
+    layer: int = -1
+    """Feature map of the backbone that the tokens come from; -1 is the last."""
+    scales: tuple[float, ...] = (0.3,)
+    """Scales s to choose among, each in 0..1: smaller ones make smaller windows."""
+    subcells: int = 1
+    """Centres to choose among along each side of a feature map's cell, 1 or more."""
+    max_overlap: float = 0.5
+    """Do not look again where windows share more than this of their area, 0..1; 1 allows everything."""
+    stop_gradient: bool = True
+    """Learning where to look does not change the features."""
+
+    def __post_init__(self) -> None:
+        require(
+            len(self.scales) > 0 and all(0 < scale <= 1 for scale in self.scales),
+            f"policy scales must be in 0..1, one or more, got {self.scales}",
+        )
+        require(self.subcells >= 1, f"subcells must be 1 or more, got {self.subcells}")
+        require(0 <= self.max_overlap <= 1, f"max_overlap must be in 0..1, got {self.max_overlap}")
+
+    @property
+    def layers(self) -> list[int]:
+        """See :class:`PolicyConfig`."""
+        return [self.layer]
+
+    def build(
+        self, *, width: int, map_channels: Sequence[int], image_size: int, scale_range: tuple[float, float]
+    ) -> "Policy":
+        """See :class:`PolicyConfig`."""
+        from glimpsenet.models.token_policy import TokenPolicy
+
+        return TokenPolicy(
+            map_channels[0],
+            width,
+            self.scales,
+            subcells=self.subcells,
+            max_overlap=self.max_overlap,
+            stop_gradient=self.stop_gradient,
+        )
