@@ -32,6 +32,7 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tools/check_types.py
 	$(BIN)/python benchmarks/page_figures.py --check
 

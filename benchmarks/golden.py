@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from glimpsenet.bench.localization import METHODS
 from glimpsenet.config import Config
+from glimpsenet.losses import glimpse_loss
 from glimpsenet.models.build import build_model
 from glimpsenet.models.config import (
     AttentionConfig,
@@ -41,10 +42,10 @@ from glimpsenet.models.config import (
     PositionalClueConfig,
 )
 from glimpsenet.models.glimpsenet import GlimpseNet
-from glimpsenet.models.policies import CenterGlimpses, FixedGlimpses, OracleGlimpses, Policy, RandomGlimpses
+from glimpsenet.policies.base import Policy
+from glimpsenet.policies.baselines import CenterGlimpses, FixedGlimpses, OracleGlimpses, RandomGlimpses
 from glimpsenet.policies.config import LinearConfig, SpatiotemporalConfig, TokenConfig
 from glimpsenet.recipes import RECIPES, digits
-from glimpsenet.training.losses import glimpse_loss
 
 PINNED = Path("tests/golden/models.json")
 BATCH, CLASSES = 2, 5

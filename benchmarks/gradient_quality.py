@@ -33,8 +33,9 @@ from glimpsenet.inspection.quality import (
     pool,
     with_generator,
 )
-from glimpsenet.models.glimpse import BilinearGlimpses, GlimpseGenerator, LinearizedGlimpses, MipmapGlimpses
-from glimpsenet.models.policies import OracleGlimpses, Policy, RandomGlimpses
+from glimpsenet.models.sampling import BilinearGlimpses, GlimpseGenerator, LinearizedGlimpses, MipmapGlimpses
+from glimpsenet.policies.base import Policy
+from glimpsenet.policies.baselines import OracleGlimpses, RandomGlimpses
 from glimpsenet.provenance import portable, provenance
 from glimpsenet.runs import Run, load_run
 from glimpsenet.tables import print_table

@@ -28,7 +28,7 @@ from glimpsenet.data.sample import Sample
 from glimpsenet.files import write_json
 from glimpsenet.geometry import box_to_affine
 from glimpsenet.inspection.gradients import observe, probe
-from glimpsenet.models.policies import OracleGlimpses
+from glimpsenet.policies.baselines import OracleGlimpses
 from glimpsenet.provenance import portable, provenance
 from glimpsenet.runs import Run
 from gradient_quality import held_out_scenes, open_reader

@@ -33,7 +33,7 @@ from glimpsenet.inspection.gradients import Scene, observe
 from glimpsenet.inspection.injection import Windows, inject
 from glimpsenet.inspection.statistics import Statistics, plot_statistics, read_statistics
 from glimpsenet.inspection.sweep import PARAMETERS, animate_sweep, plot_sweeps, sweep
-from glimpsenet.models.policies import FixedGlimpses, OracleGlimpses
+from glimpsenet.policies.baselines import FixedGlimpses, OracleGlimpses
 from glimpsenet.policies.config import LinearConfig
 from glimpsenet.provenance import provenance
 from glimpsenet.recipes import digits, with_papers_localization

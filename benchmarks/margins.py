@@ -40,18 +40,18 @@ from glimpsenet.data.loading import InOrder, create_loader
 from glimpsenet.data.streams import FreshStream
 from glimpsenet.evaluation.accuracy import evaluate
 from glimpsenet.files import write_json
+from glimpsenet.losses import glimpse_loss
 from glimpsenet.models.build import build_model
 from glimpsenet.models.config import MipmapConfig, ModelConfig
 from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
-from glimpsenet.models.policies import FixedGlimpses
-from glimpsenet.models.token_policy import TokenPolicy
+from glimpsenet.policies.baselines import FixedGlimpses
 from glimpsenet.policies.config import LinearConfig, TokenConfig
+from glimpsenet.policies.token import TokenPolicy
 from glimpsenet.provenance import common_machine, describe_machine
 from glimpsenet.robustness.attacks import PGD, Answers, AutoAttackPart, answer_loss, auto_attack, pgd, score_loss
 from glimpsenet.training import objectives
 from glimpsenet.training.config import TrainingConfig
 from glimpsenet.training.fit import fit
-from glimpsenet.training.losses import glimpse_loss
 from glimpsenet.training.penalties import overlap_penalty, scale_penalty
 
 ROOT = Path(__file__).parents[1]

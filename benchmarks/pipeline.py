@@ -37,7 +37,7 @@ from glimpsenet.data.spread import spread_over_folders
 from glimpsenet.data.streams import TrainingStream
 from glimpsenet.devices import computes_in_bfloat16
 from glimpsenet.files import write_json
-from glimpsenet.models.glimpse import MipmapGlimpses
+from glimpsenet.models.sampling import MipmapGlimpses
 from glimpsenet.provenance import provenance
 from glimpsenet.tables import print_table
 

@@ -15,17 +15,17 @@ from torch.autograd import gradcheck
 from glimpsenet import create_model, geometry
 from glimpsenet.data.sample import Batch
 from glimpsenet.evaluation.metrics import ScanpathMetrics
+from glimpsenet.losses import glimpse_loss
 from glimpsenet.models.backbone import Features
-from glimpsenet.models.distributions import CategoricalWindows, GaussianWindows, overlap, squash_to_window, unsquash
-from glimpsenet.models.encoding import AffineClue, NoClue, PositionalClue, sinusoidal_encoding
+from glimpsenet.models.clues import AffineClue, NoClue, PositionalClue, sinusoidal_encoding
 from glimpsenet.models.fusion import AttentionFusion, NoFusion
-from glimpsenet.models.glimpse import BilinearGlimpses, GlimpseGenerator, LinearizedGlimpses, MipmapGlimpses
 from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
-from glimpsenet.models.localization import GradientRescaling, LocalizationNetwork, SpatiotemporalLocalization
-from glimpsenet.models.policies import FixedGlimpses, RandomGlimpses
+from glimpsenet.models.sampling import BilinearGlimpses, GlimpseGenerator, LinearizedGlimpses, MipmapGlimpses
 from glimpsenet.models.state import GlimpseState
-from glimpsenet.models.token_policy import TokenPolicy
-from glimpsenet.training.losses import glimpse_loss
+from glimpsenet.policies.baselines import FixedGlimpses, RandomGlimpses
+from glimpsenet.policies.distributions import CategoricalWindows, GaussianWindows, overlap, squash_to_window, unsquash
+from glimpsenet.policies.localization import GradientRescaling, LocalizationNetwork, SpatiotemporalLocalization
+from glimpsenet.policies.token import TokenPolicy
 from glimpsenet.training.penalties import overlap_penalty, scale_penalty
 
 RANGE = (0.2, 0.5)

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from glimpsenet.inference import ExitRule, Predictor, accelerate, predict
     from glimpsenet.models.build import create_model
     from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
-    from glimpsenet.models.mgnet import load_mgnet
-    from glimpsenet.models.policies import CenterGlimpses, FixedGlimpses, OracleGlimpses, Policy, RandomGlimpses
+    from glimpsenet.policies.base import Policy
+    from glimpsenet.policies.baselines import CenterGlimpses, FixedGlimpses, OracleGlimpses, RandomGlimpses
     from glimpsenet.recipes import list_recipes, recipe
     from glimpsenet.runs import Run, load, load_run
+    from glimpsenet.runs.mgnet import load_mgnet
     from glimpsenet.training.fit import fit
 
 _HOMES = {
@@ -33,16 +34,16 @@ _HOMES = {
     "create_model": "models.build",
     "GlimpseNet": "models.glimpsenet",
     "GlimpseOutput": "models.glimpsenet",
-    "CenterGlimpses": "models.policies",
-    "FixedGlimpses": "models.policies",
-    "OracleGlimpses": "models.policies",
-    "Policy": "models.policies",
-    "RandomGlimpses": "models.policies",
+    "CenterGlimpses": "policies.baselines",
+    "FixedGlimpses": "policies.baselines",
+    "OracleGlimpses": "policies.baselines",
+    "Policy": "policies.base",
+    "RandomGlimpses": "policies.baselines",
     "list_recipes": "recipes",
     "recipe": "recipes",
     "Run": "runs",
     "load": "runs",
-    "load_mgnet": "models.mgnet",
+    "load_mgnet": "runs.mgnet",
     "load_run": "runs",
     "fit": "training.fit",
 }

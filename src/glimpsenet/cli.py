@@ -573,7 +573,7 @@ def import_mgnet(
         data: a folder with val/CLASS, to name the classes by; they are numbered otherwise.
     """
     from glimpsenet.data.finding import LeftOut, find_classes
-    from glimpsenet.models import mgnet
+    from glimpsenet.runs import mgnet
 
     names = None
     if data is not None:

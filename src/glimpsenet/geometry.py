@@ -10,7 +10,7 @@ Conventions, each pinned by a test of its name in ``tests/test_geometry.py``:
   whole image (the first look); a window lies inside when ``|tx| <= 1 - s`` and ``|ty| <= 1 - s``.
 - Boxes are in pixels, half-open: (x0, y0, x1, y1) holds the pixels x0 <= x < x1, y0 <= y < y1.
 - Images are square, ``image_size`` pixels a side; tensors are batch-first, affine parameters and boxes the last axis.
-- Geometry always speaks of pixel edges. Only the sampler (``models/glimpse.py``) knows ``align_corners``.
+- Geometry always speaks of pixel edges. Only the sampler (``models/sampling.py``) knows ``align_corners``.
 
 The affine parametrisation is that of spatial transformers (Jaderberg et al. 2015) without rotation and shear, as used
 by MGNet (Tan et al. 2021).

@@ -10,9 +10,9 @@ from glimpsenet.bench.localization import METHODS, bench_localization, gain_shar
 from glimpsenet.config import Config
 from glimpsenet.data.config import DigitsConfig
 from glimpsenet.errors import SettingError, UserError
+from glimpsenet.losses import glimpse_loss
 from glimpsenet.models.build import build_model
 from glimpsenet.recipes import digits
-from glimpsenet.training.losses import glimpse_loss
 from glimpsenet.training.series import mean_curve
 
 

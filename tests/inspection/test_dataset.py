@@ -15,7 +15,7 @@ from glimpsenet.geometry import affine_to_box
 from glimpsenet.inspection.dataset import DatasetScanpaths, repeats, scan_dataset, union_share
 from glimpsenet.models.build import build_model
 from glimpsenet.models.config import ModelConfig
-from glimpsenet.models.policies import CenterGlimpses, RandomGlimpses
+from glimpsenet.policies.baselines import CenterGlimpses, RandomGlimpses
 
 FIRST = [1.0, 0.0, 0.0]
 

@@ -20,9 +20,9 @@ from glimpsenet.inspection.sweep import (
     plot_sweeps,
     sweep,
 )
+from glimpsenet.losses import glimpse_loss
 from glimpsenet.models.config import MipmapConfig, NoClueConfig
-from glimpsenet.models.policies import CenterGlimpses, FixedGlimpses, RandomGlimpses
-from glimpsenet.training.losses import glimpse_loss
+from glimpsenet.policies.baselines import CenterGlimpses, FixedGlimpses, RandomGlimpses
 
 RANGE = (0.2, 0.5)
 

@@ -26,8 +26,8 @@ from glimpsenet.inspection.quality import (
 from glimpsenet.inspection.sweep import Sweep
 from glimpsenet.models.build import create_model
 from glimpsenet.models.config import MipmapConfig
-from glimpsenet.models.glimpse import BilinearGlimpses, LinearizedGlimpses, MipmapGlimpses
-from glimpsenet.models.policies import CenterGlimpses, FixedGlimpses, RandomGlimpses
+from glimpsenet.models.sampling import BilinearGlimpses, LinearizedGlimpses, MipmapGlimpses
+from glimpsenet.policies.baselines import CenterGlimpses, FixedGlimpses, RandomGlimpses
 
 RANGE = (0.2, 0.5)
 

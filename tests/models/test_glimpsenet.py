@@ -7,9 +7,9 @@ import glimpsenet
 from glimpsenet import create_model
 from glimpsenet.errors import UserError
 from glimpsenet.models.config import AttentionConfig, MipmapConfig
-from glimpsenet.models.glimpse import MipmapGlimpses
-from glimpsenet.models.policies import FixedGlimpses, RandomGlimpses
-from glimpsenet.models.token_policy import TokenPolicy
+from glimpsenet.models.sampling import MipmapGlimpses
+from glimpsenet.policies.baselines import FixedGlimpses, RandomGlimpses
+from glimpsenet.policies.token import TokenPolicy
 
 
 def small_model(**settings):

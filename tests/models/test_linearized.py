@@ -5,10 +5,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from glimpsenet.models import glimpse as module
+from glimpsenet.models import sampling as module
 from glimpsenet.models.build import build_model
 from glimpsenet.models.config import LinearizedConfig, ModelConfig
-from glimpsenet.models.glimpse import BilinearGlimpses, LinearizedGlimpses
+from glimpsenet.models.sampling import BilinearGlimpses, LinearizedGlimpses
 
 
 def random_windows(count: int) -> torch.Tensor:

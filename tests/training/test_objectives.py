@@ -8,7 +8,7 @@ from glimpsenet.bench.contenders import PPO, Listwise, judge
 from glimpsenet.errors import SettingError
 from glimpsenet.models.config import MipmapConfig
 from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
-from glimpsenet.models.policies import FixedGlimpses, OracleGlimpses
+from glimpsenet.policies.baselines import FixedGlimpses, OracleGlimpses
 from glimpsenet.policies.config import LinearConfig, TokenConfig
 from glimpsenet.training.config import ObjectiveConfig, TrainingConfig
 from glimpsenet.training.objectives import BoxSupervision, Pathwise, PolicyGradient, ValueMap, discounted

@@ -12,9 +12,9 @@ from glimpsenet.config import Config
 from glimpsenet.data.config import DigitsConfig
 from glimpsenet.models.build import build_model
 from glimpsenet.models.config import ModelConfig
-from glimpsenet.models.localization import LocalizationNetwork
-from glimpsenet.models.policies import CenterGlimpses
+from glimpsenet.policies.baselines import CenterGlimpses
 from glimpsenet.policies.config import SpatiotemporalConfig
+from glimpsenet.policies.localization import LocalizationNetwork
 from glimpsenet.training import statistics
 from glimpsenet.training.config import TrainingConfig
 from glimpsenet.training.fit import fit

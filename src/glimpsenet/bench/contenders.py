@@ -15,13 +15,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from glimpsenet.models.distributions import squash_to_window
+from glimpsenet.losses import step_losses
 from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
-from glimpsenet.models.policies import FixedGlimpses, OracleGlimpses, Policy, ScaleRange
 from glimpsenet.models.state import GlimpseState
+from glimpsenet.policies.base import Policy, ScaleRange
+from glimpsenet.policies.baselines import FixedGlimpses, OracleGlimpses
+from glimpsenet.policies.distributions import squash_to_window
 from glimpsenet.precision import at_least_float32
 from glimpsenet.training.config import ObjectiveConfig, PolicyGradientConfig
-from glimpsenet.training.losses import step_losses
 from glimpsenet.training.objectives import Objective, PolicyGradient, distance_to
 from glimpsenet.training.rewards import REWARDS
 
@@ -136,7 +137,7 @@ class BestOfCandidates(Policy):
 
     @torch.no_grad()
     def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
-        """See :class:`~glimpsenet.models.policies.Policy`."""
+        """See :class:`~glimpsenet.policies.base.Policy`."""
         (model,) = self._model
         distribution = model.policy.distribution(state)
         windows = [distribution.sample() if k % 2 else distribution.explore() for k in range(self.count)]

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from glimpsenet.bench.subjects import Mode, Subject, build_subject
 from glimpsenet.config import Config
+from glimpsenet.losses import glimpse_loss
 from glimpsenet.models.config import ModelConfig
 from glimpsenet.models.glimpsenet import GlimpseNet
-from glimpsenet.training.losses import glimpse_loss
 
 Step = Callable[[Tensor, Tensor, Tensor], float]
 """Raw images, labels, boxes -> the loss, after which weights have moved."""

@@ -2,17 +2,20 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from glimpsenet.config import Config
 from glimpsenet.data.noise import gather, one_warning, start_worker
 from glimpsenet.data.sample import Batch, GlimpseDataset, Index, Splits, collate
 from glimpsenet.errors import UserError, first_line
 
+if TYPE_CHECKING:
+    from glimpsenet.config import Config
 
-def open_data(config: Config, classes: list[str] | None = None, channels: int = 3, *, train: bool = False) -> Splits:
+
+def open_data(config: "Config", classes: list[str] | None = None, channels: int = 3, *, train: bool = False) -> Splits:
     """The data of an experiment; with ``classes`` and ``channels`` (a trained model's) only what evaluation needs.
 
     With ``train`` too, to train that model further.

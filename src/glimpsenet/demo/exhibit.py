@@ -31,7 +31,8 @@ from glimpsenet.inspection.figures import as_shown
 from glimpsenet.inspection.gradients import Scene, observe
 from glimpsenet.inspection.injection import parse_windows
 from glimpsenet.models.glimpsenet import GlimpseNet
-from glimpsenet.models.policies import CenterGlimpses, FixedGlimpses, Policy, RandomGlimpses
+from glimpsenet.policies.base import Policy
+from glimpsenet.policies.baselines import CenterGlimpses, FixedGlimpses, RandomGlimpses
 from glimpsenet.runs import Run, load_run
 
 MAX_BARS = 10

@@ -14,10 +14,11 @@ from glimpsenet.data.sample import Batch
 from glimpsenet.errors import UserError
 from glimpsenet.evaluation.metrics import ScanpathMetrics
 from glimpsenet.models.glimpsenet import GlimpseNet
-from glimpsenet.models.policies import CenterGlimpses, OracleGlimpses, Policy, RandomGlimpses, ScaleRange
+from glimpsenet.policies.base import Policy, ScaleRange
+from glimpsenet.policies.baselines import CenterGlimpses, OracleGlimpses, RandomGlimpses
 
 Glimpses = Literal["learned", "random", "center", "none", "oracle"]
-"""Who looks: the model's own policy, nobody after the first look, or one of ``models/policies.py``."""
+"""Who looks: the model's own policy, nobody after the first look, or one of ``policies/baselines.py``."""
 
 
 def evaluate(

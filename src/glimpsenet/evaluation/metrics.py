@@ -12,8 +12,8 @@ from torchmetrics import Metric
 
 from glimpsenet import geometry
 from glimpsenet.data.sample import Batch
+from glimpsenet.losses import step_losses
 from glimpsenet.models.glimpsenet import GlimpseOutput
-from glimpsenet.training.losses import step_losses
 
 MOST_CONFUSED = 1000
 """With more classes than this the confusion matrix is not kept: at 10,000 it would take a gigabyte."""

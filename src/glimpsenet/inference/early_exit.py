@@ -18,8 +18,8 @@ from torch import Tensor
 
 from glimpsenet.errors import SettingError
 from glimpsenet.models.glimpsenet import GlimpseNet
-from glimpsenet.models.policies import Policy
 from glimpsenet.models.state import GlimpseState
+from glimpsenet.policies.base import Policy
 
 Score = Literal["confidence", "margin"]
 

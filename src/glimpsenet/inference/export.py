@@ -95,7 +95,7 @@ def export(
     """Write a run's model to ``out``, or its steps beside it as ``NAME.step1.SUFFIX`` and so on.
 
     Args:
-        run: from :func:`~glimpsenet.runs.load_run`.
+        run: from :func:`~glimpsenet.runs.run.load_run`.
         out: a file; its folder is made.
         format: ``onnx`` or ``pt2``.
         stepwise: one file a step, for early exit.

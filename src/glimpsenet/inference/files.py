@@ -19,7 +19,7 @@ from glimpsenet.data.folder import PhotoDataset
 from glimpsenet.data.loading import InOrder, create_loader
 from glimpsenet.inference.early_exit import NEVER, ExitRule, Predictor
 from glimpsenet.inference.fast import accelerate
-from glimpsenet.models.policies import Policy
+from glimpsenet.policies.base import Policy
 from glimpsenet.runs import Run
 
 
@@ -70,7 +70,7 @@ def predict(
     """Classify image files, in order, on the run's device; an ``Unreadable`` stands for one that cannot be read.
 
     Args:
-        run: from :func:`~glimpsenet.runs.load_run`.
+        run: from :func:`~glimpsenet.runs.run.load_run`.
         files: image files of any size and mode; or one of them.
         batch_size: images at a time.
         policy: looks in place of the model's own.

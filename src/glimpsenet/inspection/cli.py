@@ -66,7 +66,7 @@ def _observe(run: Path, image: Path, look: Look) -> Observed:
     from glimpsenet.inference.files import true_class
     from glimpsenet.inspection import gradients
     from glimpsenet.inspection.injection import parse_windows
-    from glimpsenet.models.policies import FixedGlimpses
+    from glimpsenet.policies.baselines import FixedGlimpses
 
     loaded, picture = _read(run, image, look.device)
     if look.label is not None and look.label not in loaded.classes:
@@ -334,8 +334,8 @@ def quality(
         gradient_quality,
         with_generator,
     )
-    from glimpsenet.models.glimpse import BilinearGlimpses, LinearizedGlimpses, MipmapGlimpses
-    from glimpsenet.models.policies import OracleGlimpses, RandomGlimpses
+    from glimpsenet.models.sampling import BilinearGlimpses, LinearizedGlimpses, MipmapGlimpses
+    from glimpsenet.policies.baselines import OracleGlimpses, RandomGlimpses
     from glimpsenet.runs import load_run
 
     if not runs:

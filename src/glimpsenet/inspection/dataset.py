@@ -27,7 +27,7 @@ from glimpsenet.data.sample import Batch
 from glimpsenet.errors import UserError
 from glimpsenet.inspection.figures import as_shown, draw_window, label, save_result, show_image, step_color
 from glimpsenet.models.glimpsenet import GlimpseNet
-from glimpsenet.models.policies import Policy
+from glimpsenet.policies.base import Policy
 
 REPEATED_IOU = 0.5
 """Two windows that overlap more than this show the same."""

@@ -17,11 +17,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from glimpsenet.inspection.figures import as_shown
+from glimpsenet.losses import step_losses
 from glimpsenet.models.backbone import Features
 from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
-from glimpsenet.models.policies import FixedGlimpses, Policy
 from glimpsenet.models.state import GlimpseState
-from glimpsenet.training.losses import step_losses
+from glimpsenet.policies.base import Policy
+from glimpsenet.policies.baselines import FixedGlimpses
 
 WindowLoss = Callable[[GlimpseOutput, Tensor, int], Float[Tensor, "candidate"]]
 """(output, labels, step) -> the loss of each candidate; ``step`` counts from 1."""

@@ -16,7 +16,7 @@ from glimpsenet import geometry
 from glimpsenet.errors import SettingError
 from glimpsenet.inspection.scanpath import Scanpaths, scanpaths
 from glimpsenet.models.glimpsenet import GlimpseNet
-from glimpsenet.models.policies import FixedGlimpses
+from glimpsenet.policies.baselines import FixedGlimpses
 
 Windows = dict[int, tuple[float, float, float]]
 """Step (1 is the first look) -> (s, tx, ty)."""

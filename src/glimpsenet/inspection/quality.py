@@ -32,9 +32,9 @@ from torch import Tensor
 from glimpsenet.inspection.figures import PALETTE, save_result
 from glimpsenet.inspection.gradients import WindowLoss, check_step, last_loss, observe
 from glimpsenet.inspection.sweep import PARAMETERS, NoRoomError, Parameter, Sweep, sweep
-from glimpsenet.models.glimpse import GlimpseGenerator
 from glimpsenet.models.glimpsenet import GlimpseNet
-from glimpsenet.models.policies import Policy, ScaleRange
+from glimpsenet.models.sampling import GlimpseGenerator
+from glimpsenet.policies.base import Policy, ScaleRange
 
 RESAMPLES = 2000
 """Bootstrap samples an interval is made of."""

@@ -17,7 +17,7 @@ from glimpsenet.inference import Prediction
 from glimpsenet.inference.files import true_class
 from glimpsenet.inspection.figures import as_shown, draw_window, frame, label, save_result, show_image, step_color
 from glimpsenet.models.glimpsenet import GlimpseNet
-from glimpsenet.models.policies import Policy
+from glimpsenet.policies.base import Policy
 
 MAX_ROWS = 6
 """More images than this make a picture that no screen or page shows whole."""

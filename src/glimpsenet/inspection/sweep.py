@@ -26,7 +26,7 @@ from glimpsenet.files import write_aside
 from glimpsenet.inspection.arrows import draw_arrows
 from glimpsenet.inspection.figures import draw_window, save_result, show_image, step_color
 from glimpsenet.inspection.gradients import Scene, WindowLoss, check_step, last_loss, probe
-from glimpsenet.models.policies import ScaleRange
+from glimpsenet.policies.base import ScaleRange
 
 Parameter = Literal["s", "tx", "ty"]
 PARAMETERS: tuple[Parameter, ...] = ("s", "tx", "ty")

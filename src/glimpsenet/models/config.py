@@ -11,9 +11,9 @@ from glimpsenet.kinds import Kind, Kinds, require, settings_of
 from glimpsenet.policies.config import LinearConfig, PolicyConfig
 
 if TYPE_CHECKING:
-    from glimpsenet.models.encoding import SpatialClue
+    from glimpsenet.models.clues import SpatialClue
     from glimpsenet.models.fusion import AttentionFusion, MeanFusion, NoFusion
-    from glimpsenet.models.glimpse import GlimpseGenerator
+    from glimpsenet.models.sampling import GlimpseGenerator
 
 MOST_GLIMPSES, LARGEST_IMAGE = 1000, 16_384
 """Safety limits against untrusted configs."""
@@ -47,7 +47,7 @@ class BilinearConfig(SamplingConfig):
 
     def build(self, glimpse_size: int) -> "GlimpseGenerator":
         """See :class:`SamplingConfig`."""
-        from glimpsenet.models.glimpse import BilinearGlimpses
+        from glimpsenet.models.sampling import BilinearGlimpses
 
         return BilinearGlimpses(glimpse_size, self.align_corners)
 
@@ -60,7 +60,7 @@ class MipmapConfig(SamplingConfig):
 
     def build(self, glimpse_size: int) -> "GlimpseGenerator":
         """See :class:`SamplingConfig`."""
-        from glimpsenet.models.glimpse import MipmapGlimpses
+        from glimpsenet.models.sampling import MipmapGlimpses
 
         return MipmapGlimpses(glimpse_size)
 
@@ -73,7 +73,7 @@ class LinearizedConfig(SamplingConfig):
 
     def build(self, glimpse_size: int) -> "GlimpseGenerator":
         """See :class:`SamplingConfig`."""
-        from glimpsenet.models.glimpse import LinearizedGlimpses
+        from glimpsenet.models.sampling import LinearizedGlimpses
 
         return LinearizedGlimpses(glimpse_size)
 
@@ -104,7 +104,7 @@ class AffineClueConfig(ClueConfig):
 
     def build(self, channels: int, image_size: int) -> "SpatialClue":
         """See :class:`ClueConfig`."""
-        from glimpsenet.models.encoding import AffineClue
+        from glimpsenet.models.clues import AffineClue
 
         return AffineClue(channels)
 
@@ -119,7 +119,7 @@ class PositionalClueConfig(ClueConfig):
 
     def build(self, channels: int, image_size: int) -> "SpatialClue":
         """See :class:`ClueConfig`."""
-        from glimpsenet.models.encoding import PositionalClue
+        from glimpsenet.models.clues import PositionalClue
 
         return PositionalClue(channels, image_size, self.with_scale)
 
@@ -132,7 +132,7 @@ class NoClueConfig(ClueConfig):
 
     def build(self, channels: int, image_size: int) -> "SpatialClue":
         """See :class:`ClueConfig`."""
-        from glimpsenet.models.encoding import NoClue
+        from glimpsenet.models.clues import NoClue
 
         return NoClue(channels)
 

@@ -19,12 +19,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from glimpsenet.models.backbone import Backbone, Features, Normalization
-from glimpsenet.models.encoding import SpatialClue
+from glimpsenet.models.clues import SpatialClue
 from glimpsenet.models.fusion import AttentionFusion, MeanFusion, NoFusion
-from glimpsenet.models.glimpse import GlimpseGenerator
 from glimpsenet.models.initialization import kaiming_init
-from glimpsenet.models.policies import Policy
+from glimpsenet.models.sampling import GlimpseGenerator
 from glimpsenet.models.state import GlimpseState
+from glimpsenet.policies.base import Policy
 
 
 @dataclass

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from glimpsenet.models.backbone import Features
 from glimpsenet.models.fusion import Memory
-from glimpsenet.models.glimpse import Prepared
+from glimpsenet.models.sampling import Prepared
 
 
 @dataclass

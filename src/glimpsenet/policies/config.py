@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 from glimpsenet.kinds import Kind, Kinds, require
 
 if TYPE_CHECKING:
-    from glimpsenet.models.localization import Localization
-    from glimpsenet.models.policies import Policy
+    from glimpsenet.policies.base import Policy
+    from glimpsenet.policies.localization import Localization
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ def _check_localization(gradient_factor: float, noise: float) -> None:
 
 
 def _with_noise(network: "Localization", noise: float) -> "Policy":
-    from glimpsenet.models.localization import GaussianPolicy
+    from glimpsenet.policies.localization import GaussianPolicy
 
     return GaussianPolicy(network, noise) if noise else network
 
@@ -77,7 +77,7 @@ class LinearConfig(PolicyConfig):
         self, *, width: int, map_channels: Sequence[int], image_size: int, scale_range: tuple[float, float]
     ) -> "Policy":
         """See :class:`PolicyConfig`."""
-        from glimpsenet.models.localization import LocalizationNetwork
+        from glimpsenet.policies.localization import LocalizationNetwork
 
         return _with_noise(LocalizationNetwork(width, scale_range, self.gradient_factor), self.noise)
 
@@ -107,7 +107,7 @@ class SpatiotemporalConfig(PolicyConfig):
         self, *, width: int, map_channels: Sequence[int], image_size: int, scale_range: tuple[float, float]
     ) -> "Policy":
         """See :class:`PolicyConfig`."""
-        from glimpsenet.models.localization import SpatiotemporalLocalization
+        from glimpsenet.policies.localization import SpatiotemporalLocalization
 
         network = SpatiotemporalLocalization(map_channels[0], image_size, scale_range, self.gradient_factor)
         return _with_noise(network, self.noise)
@@ -147,7 +147,7 @@ class TokenConfig(PolicyConfig):
         self, *, width: int, map_channels: Sequence[int], image_size: int, scale_range: tuple[float, float]
     ) -> "Policy":
         """See :class:`PolicyConfig`."""
-        from glimpsenet.models.token_policy import TokenPolicy
+        from glimpsenet.policies.token import TokenPolicy
 
         return TokenPolicy(
             map_channels[0],

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from glimpsenet.errors import needs_extra
 from glimpsenet.models.glimpsenet import GlimpseNet
-from glimpsenet.models.localization import Localization
+from glimpsenet.policies.localization import Localization
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(images ``[batch, ...]``, labels ``[batch]``) -> ``[batch]``: what the attack raises."""

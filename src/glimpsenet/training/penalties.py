@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from glimpsenet.models.distributions import overlap
+from glimpsenet.policies.distributions import overlap
 
 
 def scale_penalty(affine: Float[Tensor, "batch step 3"]) -> Float[Tensor, ""]:

@@ -19,8 +19,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from glimpsenet.losses import step_losses
 from glimpsenet.models.glimpsenet import GlimpseOutput
-from glimpsenet.training.losses import step_losses
 
 Reward = Callable[[GlimpseOutput, Tensor], Tensor]
 """(output, labels ``[batch]``) -> ``[batch, later_step]``."""

@@ -22,7 +22,7 @@ from tensorboard.compat.proto import summary_pb2 as proto
 from torch import Tensor
 from torch.optim import Optimizer
 
-from glimpsenet.models.policies import Policy
+from glimpsenet.policies.base import Policy
 from glimpsenet.runs import LOCALIZATION_COLUMNS, LOCALIZATION_STATISTICS
 from glimpsenet.training.logs import restart_csv
 from glimpsenet.training.task import GlimpseTask

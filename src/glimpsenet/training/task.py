@@ -11,10 +11,10 @@ from torch import Tensor
 from glimpsenet.data.sample import Batch
 from glimpsenet.errors import UserError
 from glimpsenet.evaluation.metrics import ScanpathMetrics
+from glimpsenet.losses import glimpse_loss
 from glimpsenet.models.config import ModelConfig
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.training.config import TrainingConfig
-from glimpsenet.training.losses import glimpse_loss
 from glimpsenet.training.nonfinite import name_nonfinite
 from glimpsenet.training.objectives import Objective
 

@@ -6,7 +6,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
-from glimpsenet.models.policies import DiverseGlimpses, Policy, ScaleRange
+from glimpsenet.policies.base import Policy, ScaleRange
+from glimpsenet.policies.exploration import DiverseGlimpses
 
 
 class Objective(nn.Module, abc.ABC):

@@ -5,8 +5,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
-from glimpsenet.models.policies import OracleGlimpses, Policy
 from glimpsenet.models.state import GlimpseState
+from glimpsenet.policies.base import Policy
+from glimpsenet.policies.baselines import OracleGlimpses
 from glimpsenet.training.objectives.base import Objective
 
 

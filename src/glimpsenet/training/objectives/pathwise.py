@@ -3,7 +3,8 @@
 from torch import Tensor
 
 from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
-from glimpsenet.models.policies import LargerGlimpses, Policy, ScaleRange
+from glimpsenet.policies.base import Policy, ScaleRange
+from glimpsenet.policies.exploration import LargerGlimpses
 from glimpsenet.training.objectives.base import Objective
 from glimpsenet.training.penalties import overlap_penalty, scale_penalty
 

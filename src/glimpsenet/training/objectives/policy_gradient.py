@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
-from glimpsenet.models.policies import ScaleRange
+from glimpsenet.policies.base import ScaleRange
 from glimpsenet.precision import at_least_float32
 from glimpsenet.training.objectives.base import Objective
 from glimpsenet.training.rewards import Reward

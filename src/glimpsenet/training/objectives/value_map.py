@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
-from glimpsenet.models.policies import DiverseGlimpses, Policy, ScaleRange
+from glimpsenet.policies.base import Policy, ScaleRange
+from glimpsenet.policies.exploration import DiverseGlimpses
 from glimpsenet.training.objectives.base import Objective
 from glimpsenet.training.rewards import Reward
 

@@ -5,7 +5,7 @@ import torch
 from glimpsenet import geometry
 from glimpsenet.models.backbone import Features
 from glimpsenet.models.state import GlimpseState
-from glimpsenet.models.token_policy import TokenPolicy
+from glimpsenet.policies.token import TokenPolicy
 
 
 def state(maps: list[torch.Tensor], windows: list[tuple[float, float, float]]) -> GlimpseState:

@@ -8,10 +8,11 @@ from torch.autograd import gradcheck
 
 from glimpsenet import geometry
 from glimpsenet.models.backbone import Features
-from glimpsenet.models.distributions import squash_to_window
-from glimpsenet.models.localization import GradientRescaling, LocalizationNetwork
-from glimpsenet.models.policies import CenterGlimpses, FixedGlimpses, LargerGlimpses, OracleGlimpses, RandomGlimpses
 from glimpsenet.models.state import GlimpseState
+from glimpsenet.policies.baselines import CenterGlimpses, FixedGlimpses, OracleGlimpses, RandomGlimpses
+from glimpsenet.policies.distributions import squash_to_window
+from glimpsenet.policies.exploration import LargerGlimpses
+from glimpsenet.policies.localization import GradientRescaling, LocalizationNetwork
 
 RANGE = (0.2, 0.5)
 

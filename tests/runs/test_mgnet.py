@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from glimpsenet.cli import main
 from glimpsenet.errors import UserError
-from glimpsenet.models.mgnet import import_mgnet, load_mgnet, mgnet_config, read_mgnet
+from glimpsenet.losses import glimpse_loss
 from glimpsenet.runs import load_run
-from glimpsenet.training.losses import glimpse_loss
+from glimpsenet.runs.mgnet import import_mgnet, load_mgnet, mgnet_config, read_mgnet
 
 STEPS, SIZE, CLASSES, WIDTH = 4, 64, 7, 512
 SCALES = (0.2, 0.5)

@@ -254,5 +254,5 @@ def load_run(folder: str | Path, device: str | torch.device = "cpu") -> Run:
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> GlimpseNet:
-    """The model of a run folder, in evaluation mode; see :func:`~glimpsenet.runs.load_run`."""
+    """The model of a run folder, in evaluation mode; see :func:`~glimpsenet.runs.run.load_run`."""
     return load_run(folder, device).model

@@ -19,9 +19,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from glimpsenet import geometry
-from glimpsenet.models.distributions import CategoricalWindows, overlap
-from glimpsenet.models.policies import StochasticPolicy
 from glimpsenet.models.state import GlimpseState
+from glimpsenet.policies.base import StochasticPolicy
+from glimpsenet.policies.distributions import CategoricalWindows, overlap
 from glimpsenet.precision import at_least_float32
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glimpsenet import geometry
-from glimpsenet.models.distributions import CategoricalWindows, GaussianWindows, overlap, squash_to_window, unsquash
+from glimpsenet.policies.distributions import CategoricalWindows, GaussianWindows, overlap, squash_to_window, unsquash
 
 WINDOWS = torch.tensor([[[0.3, -0.5, 0.0], [0.3, 0.5, 0.0], [0.6, 0.0, 0.0]]])
 

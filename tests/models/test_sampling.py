@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
 from glimpsenet import geometry
-from glimpsenet.models.glimpse import BilinearGlimpses, MipmapGlimpses
+from glimpsenet.models.sampling import BilinearGlimpses, MipmapGlimpses
 
 
 def random_windows(count: int, smallest: float = 0.1, largest: float = 1.0) -> torch.Tensor:
@@ -146,7 +146,7 @@ def test_levels_that_no_window_needs_are_not_sampled(scales, monkeypatch):
         sampled.append(image.shape[-1])
         return grid_sample(image, *settings)
 
-    monkeypatch.setattr("glimpsenet.models.glimpse.F.grid_sample", spy)
+    monkeypatch.setattr("glimpsenet.models.sampling.F.grid_sample", spy)
     with torch.inference_mode():
         torch.testing.assert_close(generator(levels, affine), plain, atol=0, rtol=0, equal_nan=True)
     levels_needed = {(0.1, 0.2): [64, 32], (0.3, 1.0): [32, 16, 8], (1.0, 1.0): [8]}

@@ -18,11 +18,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from glimpsenet import geometry
-from glimpsenet.models.distributions import GaussianWindows, squash_to_window
-from glimpsenet.models.encoding import check_divisible_by_four, position_in_pixels, sinusoidal_encoding
+from glimpsenet.models.clues import check_divisible_by_four, position_in_pixels, sinusoidal_encoding
 from glimpsenet.models.initialization import kaiming_init
-from glimpsenet.models.policies import Policy, ScaleRange, StochasticPolicy
 from glimpsenet.models.state import GlimpseState
+from glimpsenet.policies.base import Policy, ScaleRange, StochasticPolicy
+from glimpsenet.policies.distributions import GaussianWindows, squash_to_window
 from glimpsenet.precision import at_least_float32
 
 
@@ -68,7 +68,7 @@ class Localization(Policy, abc.ABC):
         return self.fc(self.summarize(state))
 
     def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
-        """See :class:`~glimpsenet.models.policies.Policy`."""
+        """See :class:`~glimpsenet.policies.base.Policy`."""
         raw = self.raw(state)
         # Coordinates in lower precision would jump by whole pixels: float32 from here to the sampling.
         with torch.autocast(raw.device.type, enabled=False):
@@ -137,5 +137,5 @@ class GaussianPolicy(StochasticPolicy):
         self.network, self.sigma = network, sigma
 
     def distribution(self, state: GlimpseState) -> GaussianWindows:
-        """See :class:`~glimpsenet.models.policies.StochasticPolicy`."""
+        """See :class:`~glimpsenet.policies.base.StochasticPolicy`."""
         return GaussianWindows(at_least_float32(self.network.raw(state)), self.sigma, self.network.scale_range)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from glimpsenet.models.encoding import AffineClue, NoClue, PositionalClue, sinusoidal_encoding
+from glimpsenet.models.clues import AffineClue, NoClue, PositionalClue, sinusoidal_encoding
 
 
 def equation_1(x: float, y: float, d: int) -> list[float]:

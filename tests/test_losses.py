@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from glimpsenet.losses import glimpse_loss
 from glimpsenet.models.glimpsenet import GlimpseOutput
-from glimpsenet.training.losses import glimpse_loss
 
 
 def output(steps: int, auxiliary: bool = True) -> GlimpseOutput:

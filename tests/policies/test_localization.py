@@ -6,10 +6,10 @@ import torch
 from glimpsenet import create_model, geometry
 from glimpsenet.errors import UserError
 from glimpsenet.models.backbone import Features
-from glimpsenet.models.encoding import sinusoidal_encoding
-from glimpsenet.models.localization import SpatiotemporalLocalization
+from glimpsenet.models.clues import sinusoidal_encoding
 from glimpsenet.models.state import GlimpseState
 from glimpsenet.policies.config import SpatiotemporalConfig
+from glimpsenet.policies.localization import SpatiotemporalLocalization
 
 
 def test_cells_of_the_whole_image_and_of_a_window():

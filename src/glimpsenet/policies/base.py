@@ -1,0 +1,65 @@
+"""Where to look next: the interface of all policies.
+
+a_1 = (1, 0, 0),   a_t = policy(state after t - 1 glimpses)
+"""
+
+import abc
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from glimpsenet import geometry
+from glimpsenet.models.state import GlimpseState
+from glimpsenet.policies.distributions import WindowDistribution
+
+ScaleRange = tuple[float, float]
+"""Smallest and largest scale s, 0 < s_min <= s_max <= 1."""
+
+
+class Policy(nn.Module, abc.ABC):
+    """Chooses the next window of each image from what was seen; the first is the whole image.
+
+    What an objective, or a tool, may expect of it beside windows stands in its attributes.
+    """
+
+    stochastic: bool = False
+    """It draws windows while it trains, and :meth:`distribution` tells from what."""
+    scores_windows: bool = False
+    """Its distribution has a score of each window."""
+    differentiable: bool = True
+    """Gradients pass from its windows into its parameters."""
+    gradient_factor: float | None = None
+    """What gradients into it are multiplied by; None if they pass as they are."""
+    stop_gradient: bool = False
+    """Learning where to look leaves the features alone."""
+
+    @abc.abstractmethod
+    def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
+        """Affine parameters of step ``state.glimpse``, 2 or later."""
+
+    def forward(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
+        """Affine parameters of step ``state.glimpse``."""
+        return geometry.first_look(state.images) if state.glimpse == 1 else self.look(state)
+
+    def distribution(self, state: GlimpseState) -> WindowDistribution:
+        """What window ``state.glimpse`` is drawn from; differentiable in the policy's parameters.
+
+        Raises:
+            TypeError: unless the policy is stochastic.
+        """
+        raise TypeError(f"{type(self).__name__} draws no windows: it has no distribution")
+
+
+class StochasticPolicy(Policy):
+    """A policy that draws its windows while it trains and takes the likeliest otherwise."""
+
+    stochastic = True
+
+    @abc.abstractmethod
+    def distribution(self, state: GlimpseState) -> WindowDistribution:
+        """See :class:`Policy`."""
+
+    def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
+        """See :class:`Policy`."""
+        distribution = self.distribution(state)
+        return distribution.sample() if self.training else distribution.mode()

@@ -1,0 +1,100 @@
+"""Policies that do not learn: random, centre, oracle, fixed; what a learned policy must beat, or be told.
+
+Looking nowhere ("none") needs no policy: it is a model run with ``num_glimpses=1``.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from glimpsenet import geometry
+from glimpsenet.models.state import GlimpseState
+from glimpsenet.policies.base import Policy, ScaleRange
+from glimpsenet.policies.distributions import squash_to_window
+
+
+class RandomGlimpses(Policy):
+    """s uniform in the range, the centre uniform over what keeps the window inside.
+
+    Draws come from a generator of its own on the CPU: the same on every device, and no other random number moves.
+    """
+
+    def __init__(self, scale_range: ScaleRange, seed: int = 0):
+        super().__init__()
+        self.scale_range = scale_range
+        self.generator: torch.Generator = torch.Generator().manual_seed(seed)
+
+    def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
+        """See :class:`~glimpsenet.policies.base.Policy`."""
+        uniform = torch.rand(len(state.images), 3, generator=self.generator)
+        return squash_to_window(uniform, self.scale_range).to(state.images.device)
+
+
+class CenterGlimpses(Policy):
+    """The centre of the image at native resolution: s = g / H, clipped to the range."""
+
+    def __init__(self, scale_range: ScaleRange, glimpse_size: int):
+        super().__init__()
+        self.scale_range = scale_range
+        self.glimpse_size = glimpse_size
+
+    def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
+        """See :class:`~glimpsenet.policies.base.Policy`."""
+        smallest, largest = self.scale_range
+        affine = torch.zeros_like(geometry.first_look(state.images))
+        affine[:, 0] = min(max(self.glimpse_size / state.images.shape[-1], smallest), largest)
+        return affine
+
+
+class OracleGlimpses(Policy):
+    """The true place: the box's centre, s = 1.25 times half its longer side clipped to the range, moved inside.
+
+    Where the box is NaN (unknown) it looks at the centre with the largest scale.
+    """
+
+    def __init__(self, scale_range: ScaleRange, boxes: Float[Tensor, "batch 4"]):
+        super().__init__()
+        self.scale_range = scale_range
+        self.boxes = boxes
+
+    def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
+        """See :class:`~glimpsenet.policies.base.Policy`."""
+        smallest, largest = self.scale_range
+        affine = geometry.box_to_affine(self.boxes.to(state.images.device, torch.float32), state.images.shape[-1])
+        affine = torch.where(affine.isnan(), affine.new_tensor([largest, 0.0, 0.0]), affine)
+        scale = (1.25 * affine[:, :1]).clamp(smallest, largest)
+        return geometry.move_inside(torch.cat([scale, affine[:, 1:]], -1))
+
+
+class FixedGlimpses(Policy):
+    """Injects chosen windows at chosen steps; ``otherwise`` chooses the rest, after it has seen them.
+
+    Args:
+        windows: step (1 is the first look) -> affine parameters, one triple or one a sample ``[batch, 3]``.
+        otherwise: the policy of the other steps.
+
+    Raises:
+        ValueError: for a step below 1.
+    """
+
+    def __init__(self, windows: Mapping[int, Tensor | tuple[float, float, float]], otherwise: Policy):
+        super().__init__()
+        if any(step < 1 for step in windows):
+            raise ValueError(f"steps count from 1, the first look; got {min(windows)}")
+        self.windows: dict[int, Tensor] = {
+            step: window if isinstance(window, Tensor) else torch.tensor(window, dtype=torch.float32)
+            for step, window in windows.items()
+        }
+        self.otherwise = otherwise
+
+    def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
+        """See :class:`~glimpsenet.policies.base.Policy`."""
+        if state.glimpse not in self.windows:
+            return self.otherwise(state)
+        return self.windows[state.glimpse].to(state.images.device).expand(len(state.images), 3)
+
+    def forward(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
+        """Any step may be injected, the first look too."""
+        return self.look(state)
