@@ -10,15 +10,16 @@ import pytest
 import torch
 
 import glimpsenet
+from glimpsenet import cli
 from glimpsenet.config import Config
-from glimpsenet.data.config import DigitsConfig
+from glimpsenet.data.config import DataConfig, DigitsConfig
 from glimpsenet.data.digits import CLASSES, DigitScenes
 from glimpsenet.data.loading import InOrder, create_loader
 from glimpsenet.errors import SettingError, UserError
 from glimpsenet.evaluation.accuracy import evaluate
 from glimpsenet.models.config import MipmapConfig, ModelConfig
-from glimpsenet.policies.config import TokenConfig
-from glimpsenet.training.config import CustomObjectiveConfig, TrainingConfig, ValueMapConfig
+from glimpsenet.policies.config import PolicyConfig, TokenConfig
+from glimpsenet.training.config import CustomObjectiveConfig, PathwiseConfig, TrainingConfig, ValueMapConfig
 from glimpsenet.training.fit import fit
 from glimpsenet.training.objectives import BoxSupervision
 
@@ -48,6 +49,8 @@ def example(monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLES))
     yield lambda name: runpy.run_path(str(EXAMPLES / f"{name}.py"))
     sys.modules.pop("policy", None)
+    PolicyConfig.kinds.pop("corners", None)
+    DataConfig.kinds.pop("halves", None)
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +165,54 @@ def _settings() -> dict:
     model = CONFIG.model
     names = ("num_glimpses", "image_size", "glimpse_size", "sampling", "policy")
     return {name: getattr(model, name) for name in names}
+
+
+def test_a_policy_of_ones_own_learns_and_is_loaded_by_its_name(example, tmp_path, capsys):
+    names = example("learned_policy")
+    names["main"](str(tmp_path / "run"), steps=2)
+    assert capsys.readouterr().out.startswith("CornerPolicy accuracy [")
+    run = glimpsenet.load_run(tmp_path / "run")
+    assert run.config.model.policy == names["CornersConfig"](scale=0.5)
+    windows = run.model(torch.rand(2, 1, 80, 80)).affine[:, 1:]
+    assert (windows[..., 0] == 0.5).all()
+    assert windows[..., 1:].abs().unique().tolist() in ([0.0], [0.5], [0.0, 0.5])
+    del PolicyConfig.kinds["corners"]
+    with pytest.raises(UserError, match="no policy 'corners'"):
+        glimpsenet.load_run(tmp_path / "run")
+
+
+def test_a_kind_of_data_of_ones_own_is_trained_and_measured_on(example, tmp_path, capsys):
+    example("data_kind")["main"](str(tmp_path / "run"), steps=2)
+    assert capsys.readouterr().out.startswith("['left', 'right'] accuracy [")
+    cli.main(["evaluate", str(tmp_path / "run"), "--glimpses", "oracle"])
+    assert "64 test images" in capsys.readouterr().out
+
+
+def test_a_model_of_ones_own_is_trained_and_loaded_into_one_like_it(tmp_path):
+    class Twice(glimpsenet.Policy):
+        """Looks where it is told, which it learns."""
+
+        def __init__(self):
+            super().__init__()
+            self.place = torch.nn.Parameter(torch.tensor([0.1, -0.1]))
+
+        def look(self, state):
+            scale = torch.full((len(state.images), 1), 0.4)
+            return torch.cat([scale, self.place.tanh().expand(len(scale), 2) * 0.6], 1)
+
+    def build(**settings):
+        torch.manual_seed(0)
+        model = glimpsenet.create_model("glimpse_cnn", num_classes=10, in_channels=1, **{**_settings(), **settings})
+        model.policy = Twice()
+        return model
+
+    config = replace(CONFIG, training=replace(CONFIG.training, objective=PathwiseConfig()))
+    summary = fit(config, tmp_path / "run", model=build(), device="cpu")
+    run = glimpsenet.load_run(tmp_path / "run", model=build())
+    assert run.config.model.policy.kind == "custom"
+    assert not torch.equal(run.model.policy.place, build().policy.place)
+    assert summary["metrics"]["mean_scale"][1:] == pytest.approx([0.4, 0.4])
+    with pytest.raises(SettingError, match=r"load_run\(..., model=...\)"):
+        glimpsenet.load_run(tmp_path / "run")
+    with pytest.raises(SettingError, match="the model has num_glimpses 4, the configuration 3"):
+        fit(config, tmp_path / "other", model=build(num_glimpses=4), device="cpu")

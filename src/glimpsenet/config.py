@@ -13,7 +13,7 @@ from typing import Any
 
 from glimpsenet.data.config import AugmentationConfig, DataConfig, FolderConfig
 from glimpsenet.errors import SettingError, UserError, did_you_mean
-from glimpsenet.kinds import Kind, require, settings_of
+from glimpsenet.kinds import Kind, UnknownKindError, require, settings_of
 from glimpsenet.models.config import PARTS, ModelConfig
 from glimpsenet.training.config import ObjectiveConfig, TrainingConfig
 
@@ -77,7 +77,10 @@ def _read_kind(converter: Any, value: Any, family: Any) -> Kind:
     if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
         raise TypeError(f"{value!r} is no {family.kinds.family}: it does not name its kind")
     settings = {name: entry for name, entry in value.items() if name != "kind"}
-    kind = family.kinds[value["kind"]]
+    try:
+        kind = family.kinds[value["kind"]]
+    except UnknownKindError as error:  # as a KeyError, cattrs would take it for a missing field
+        raise SettingError(str(error)) from error
     for name in settings:
         if name not in settings_of(kind):
             others = family.kinds.having(name)

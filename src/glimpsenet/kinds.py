@@ -34,6 +34,13 @@ class Kind(ABC):
     """Its name."""
 
 
+class UnknownKindError(SettingError, KeyError):
+    """No kind has this name."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError's would quote it
+
+
 K = TypeVar("K", bound=Kind)
 
 
@@ -52,7 +59,7 @@ class Kinds(MutableMapping[str, type[K]], Generic[K]):
     def __getitem__(self, name: str) -> type[K]:
         home = self.homes.get(name)
         if home is None:
-            raise SettingError(f"no {self.family} '{name}'; {did_you_mean(name, self.homes)}")
+            raise UnknownKindError(f"no {self.family} '{name}'; {did_you_mean(name, self.homes)}")
         if not isinstance(home, str):
             return home
         module, _, attribute = home.partition(":")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from glimpsenet.errors import SettingError
 from glimpsenet.kinds import Kind, Kinds, require
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class PolicyConfig(Kind):
             "linear": "glimpsenet.policies.config:LinearConfig",
             "spatiotemporal": "glimpsenet.policies.config:SpatiotemporalConfig",
             "tokens": "glimpsenet.policies.config:TokenConfig",
+            "custom": "glimpsenet.policies.config:CustomPolicyConfig",
         },
     )
 
@@ -156,4 +158,21 @@ class TokenConfig(PolicyConfig):
             subcells=self.subcells,
             max_overlap=self.max_overlap,
             stop_gradient=self.stop_gradient,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CustomPolicyConfig(PolicyConfig):
+    """The policy of a model that was handed to ``fit``; it cannot be built from its name."""
+
+    kind = "custom"
+    described = "a custom policy"
+
+    def build(
+        self, *, width: int, map_channels: Sequence[int], image_size: int, scale_range: tuple[float, float]
+    ) -> "Policy":
+        """See :class:`PolicyConfig`."""
+        raise SettingError(
+            "policy 'custom' is part of a model that was handed to fit: hand one made in the same way to"
+            " glimpsenet.load_run(..., model=...)"
         )

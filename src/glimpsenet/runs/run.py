@@ -225,15 +225,22 @@ def arrange_for_speed(model: GlimpseNet) -> GlimpseNet:
     return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-def load_run(folder: str | Path, device: str | torch.device = "cpu") -> Run:
+def load_run(
+    folder: str | Path, device: str | torch.device = "cpu", *, model: GlimpseNet | None = None
+) -> Run:
     """A run's best model, in evaluation mode; of a run that is not finished, that of its best checkpoint so far.
+
+    Args:
+        folder: the run folder.
+        device: of the model.
+        model: takes the weights, if the run was trained with a model of your own: one made in the same way.
 
     Raises:
         UserError: if the folder is no run folder, has no weights yet, or holds those of another architecture.
     """
     folder = Path(folder)
     description = read_description(folder)
-    model = description.build(initial_weights=False)
+    model = description.build(initial_weights=False) if model is None else model
     file = next(
         (f for f in (folder / WEIGHTS, *(folder / CHECKPOINTS / f"{n}.ckpt" for n in ("best", "last"))) if f.exists()),
         None,

@@ -27,6 +27,9 @@ from glimpsenet.errors import DataWarning, SettingError, UserError, first_line
 from glimpsenet.evaluation.accuracy import evaluate
 from glimpsenet.evaluation.efficiency import measure_cost
 from glimpsenet.files import write_json
+from glimpsenet.models.config import ModelConfig
+from glimpsenet.models.glimpsenet import GlimpseNet
+from glimpsenet.policies.config import CustomPolicyConfig
 from glimpsenet.provenance import describe_machine
 from glimpsenet.training.checkpoints import KeepBestAndLast, SafeCheckpointIO, batches_done, read_checkpoint
 from glimpsenet.training.config import CustomObjectiveConfig
@@ -50,6 +53,7 @@ def fit(
     config: Config,
     out: str | Path,
     *,
+    model: GlimpseNet | None = None,
     objective: Objective | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -62,6 +66,9 @@ def fit(
     Args:
         config: the experiment.
         out: the run folder: new, finished, or without a checkpoint yet; with ``resume`` it may hold an unfinished run.
+        model: of your own, in place of the one that ``config.model`` builds; ``config.json`` says policy "custom" then,
+            and :func:`~glimpsenet.runs.run.load_run` asks for one made in the same way. Sizes and number of glimpses
+            in ``config.model`` must be the model's.
         objective: of your own, in place of the one that ``config.training.objective`` builds; the run's ``config.json``
             says "custom" then. To resume, hand in one of the same class, made in the same way: its parameters and
             buffers come from the checkpoint, all else that it was made with does not.
@@ -82,6 +89,9 @@ def fit(
     """
     check_way(resume=resume, overwrite=overwrite)
     out = Path(out)
+    if model is not None:
+        _check_sizes(model, config.model)
+        config = replace(config, model=replace(config.model, policy=CustomPolicyConfig()))
     if objective is not None:
         config = replace(config, training=replace(config.training, objective=CustomObjectiveConfig()))
     if devices < 1 or num_nodes < 1:
@@ -101,12 +111,19 @@ def fit(
             with _told_to_go_elsewhere(out):
                 until_the_end.enter_context(alone_in(out))
                 check_folder(config, out, resume=resume, overwrite=overwrite)
-        return _train(config, out, objective, resume and last.exists(), place, devices, num_nodes)
+        return _train(config, out, model, objective, resume and last.exists(), place, devices, num_nodes)
+
+
+def _check_sizes(model: GlimpseNet, config: ModelConfig) -> None:
+    for name, own in {"num_glimpses": model.num_glimpses, "glimpse_size": model.generator.glimpse_size}.items():
+        if getattr(config, name) != own:
+            raise SettingError(f"the model has {name} {own}, the configuration {getattr(config, name)}")
 
 
 def _train(
     config: Config,
     out: Path,
+    model: GlimpseNet | None,
     objective: Objective | None,
     resume: bool,
     place: torch.device,
@@ -122,7 +139,14 @@ def _train(
         splits = open_data(config, runs.read_description(out).classes if resume else None, train=True)
     assert splits.train is not None
     description = runs.Description(config, splits.classes, splits.channels)
-    model = runs.arrange_for_speed(description.build(initial_weights=not resume))
+    if model is None:
+        model = description.build(initial_weights=not resume)
+    elif model.num_classes != len(splits.classes) or len(model.normalization.mean) != splits.channels:
+        raise SettingError(
+            f"the model has {model.num_classes} classes and {len(model.normalization.mean)} channels, the data"
+            f" {len(splits.classes)} and {splits.channels}"
+        )
+    model = runs.arrange_for_speed(model)
     if objective is None:
         objective = config.training.objective.build(model, config.model.scale_range)
     total_steps = count_steps(config.training, len(splits.train), devices * num_nodes, objective.passes)
