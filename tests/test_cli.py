@@ -148,6 +148,40 @@ def test_the_flags_of_use_are_spelt_as_ever(capsys, command, flags):
     assert set(flags.split()) <= set(capsys.readouterr().out.replace(",", " ").split())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["train", "baseline", "--policy.scales", "0.3"], "policy 'tokens' has it, this recipe has policy 'linear'"),
+        (["train", "digits", "--scales", "0.3"], "did you mean '--policy.scales'?"),
+        (["train", "baseline", "--num-clutter", "3"], "data 'digits' has it, this recipe has data 'folder'"),
+        (
+            ["train", "whole-image", "--fusion.num-heads", "2"],
+            "fusion 'attention' has it, this recipe has fusion 'none'",
+        ),
+    ],
+)
+def test_a_setting_of_another_kind_is_wrong_usage_naming_the_kind_that_has_it(capsys, arguments, told):
+    with pytest.raises(SystemExit) as caught:
+        glimpsenet(*arguments)
+    assert caught.value.code == 2
+    assert f"no flag '{arguments[2]}'; {told}" in capsys.readouterr().err
+
+
+def test_help_of_a_recipe_shows_what_applies_to_it(capsys):
+    def help_of(recipe):
+        with pytest.raises(SystemExit):
+            glimpsenet("train", recipe, "--help")
+        return capsys.readouterr().out
+
+    digits, baseline = help_of("digits"), help_of("baseline")
+    assert "--policy.scales" in digits
+    assert "--policy.gradient-factor" not in digits
+    assert "--num-clutter" in digits
+    assert "--augmentation" not in digits
+    assert "--policy.scales" not in baseline
+    assert "--augmentation {none,light,imagenet}" in baseline
+
+
 @pytest.mark.parametrize("recipe", ["image-folder", "digits"])  # whose defaults differ
 @pytest.mark.parametrize("name", ["pretrained", "glimpse-ensemble"])
 def test_help_shows_what_a_setting_is_called_and_how_to_unset_it(capsys, recipe, name):

@@ -1,8 +1,17 @@
 """Tables on the terminal."""
 
 import sys
+from typing import NamedTuple
 
 from glimpsenet.errors import printable
+
+
+class Table(NamedTuple):
+    """A table of text; the first column is a name, the others are numbers."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

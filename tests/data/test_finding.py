@@ -146,7 +146,7 @@ def test_each_warning_is_one_line_once_and_others_stay_as_they_are(littered, mon
             warnings.warn(text, DataWarning, stacklevel=1)
         warnings.warn("another library's", UserWarning, stacklevel=1)
 
-    monkeypatch.setattr("glimpsenet.cli._run_or_name_the_misspelt", command)
+    monkeypatch.setattr("glimpsenet.cli.app.run", command)
     with pytest.warns(UserWarning, match="another library's") as others:
         main([])
     assert capfd.readouterr().err.splitlines() == ["glimpsenet: warning: a b", "glimpsenet: warning: \\x1b[2J"]

@@ -20,7 +20,7 @@ from glimpsenet.data.shards import open_shards, write_shards
 from glimpsenet.demo.pictures import from_url, make_square, thumbnail
 from glimpsenet.errors import SettingError
 from glimpsenet.inference import Prediction, predict
-from glimpsenet.inspection.cli import _read as read_to_inspect
+from glimpsenet.inspection.photo import read_photo
 from glimpsenet.models.build import build_model
 from glimpsenet.models.config import ModelConfig
 from glimpsenet.runs import Description, load_run, save_weights, write_description
@@ -257,7 +257,7 @@ def test_all_that_read_images_take_the_runs_range(tmp_path):
         "validation": splits.val[0, 0].image,
         "shards": open_shards(config.with_data(tmp_path / "shards").data, 32, seed=0).train[0, 0].image,
         "prediction": (prediction.image * 255).round().byte(),
-        "inspection": read_to_inspect(tmp_path, file, "cpu")[1],
+        "inspection": read_photo(load_run(tmp_path), file),
         "demo": make_square(file.read_bytes(), run),
         "thumbnail": from_url(thumbnail(file.read_bytes(), run, 32), run),
     }

@@ -76,7 +76,7 @@ def test_commands_tell_it_in_one_line_on_standard_error(tmp_path, capfd, monkeyp
         for name in ("one", "two"):
             pixels(tmp_path / f"{name}.png", NOWHERE, "plain")
 
-    monkeypatch.setattr("glimpsenet.cli._run", draw)
+    monkeypatch.setattr("glimpsenet.cli.app.run", draw)
     main([])
     line = f"glimpsenet: warning: no installed font has {NOWHERE}: figures show boxes in their place; "
     assert capfd.readouterr().err.splitlines() == [line + "install a font of that script"]

@@ -8,7 +8,6 @@ import pytest
 import torch
 from PIL import Image
 
-from glimpsenet.bench.cli import print_robustness
 from glimpsenet.cli import main
 from glimpsenet.config import Config
 from glimpsenet.data.config import DigitsConfig
@@ -17,7 +16,9 @@ from glimpsenet.models.build import build_model
 from glimpsenet.models.config import ModelConfig, NoClueConfig, NoFusionConfig
 from glimpsenet.policies.config import TokenConfig
 from glimpsenet.robustness.bench import ATTACKS, Protocol, Subject, _check_masking, bench_robustness
+from glimpsenet.robustness.tables import robustness_lines, robustness_tables
 from glimpsenet.runs import Description, load_run, save_weights, write_description
+from glimpsenet.tables import print_table
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -86,7 +87,10 @@ def test_the_command_leaves_table_json_and_picture(runs, tmp_path, capsys):
     assert {"clean", "pgd", "corruptions"} <= result["differences"][0].keys()
     assert {check["check"].split()[0] for check in result["masking"]} == {"black", "transfer", "without"}
     assert "worst of all" in table
-    print_robustness(result)
+    for shown in robustness_tables(result):
+        print_table(*shown)
+    for line in robustness_lines(result):
+        print(line)
     assert capsys.readouterr().out in table
 
 

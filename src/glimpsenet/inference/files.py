@@ -5,6 +5,9 @@
 since resizing, padding and cropping all keep the centre.
 """
 
+import csv
+import io
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +47,26 @@ class Prediction:
         """The likeliest classes after ``step`` (1 the first; -1 the last), with their probabilities."""
         values, places = self.probabilities[step - 1 if step > 0 else step].topk(min(count, len(self.classes)))
         return [(self.classes[place], value) for place, value in zip(places.tolist(), values.tolist(), strict=True)]
+
+    def to_dict(self, top: int = 3) -> dict[str, Any]:
+        """The entry of ``predict --json``, with the ``top`` likeliest classes of the answer."""
+        name, probability = self.top(-1)[0]
+        return {
+            "file": os.fspath(self.file),
+            "class": name,
+            "probability": probability,
+            "top": [{"class": name, "probability": value} for name, value in self.top(-1, top)],
+            "steps": [
+                {
+                    "step": step,
+                    "class": self.top(step)[0][0],
+                    "probability": self.top(step)[0][1],
+                    "affine": self.affine[step - 1].tolist(),
+                    "box": self.boxes[step - 1].tolist(),
+                }
+                for step in range(1, len(self.affine) + 1)
+            ],
+        }
 
 
 @dataclass(frozen=True)
@@ -107,3 +130,17 @@ def predict(
                 affine=output.affine[row, :looks].cpu(),
                 boxes=(windows[row, :looks] - size / 2) / scale + centre,
             )
+
+
+def to_csv(rows: list[dict[str, Any]]) -> str:
+    """One line an image: file, class, probability, then class and window (photo pixels) of every step."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    steps = max((len(row["steps"]) for row in rows), default=0)
+    names = [f"{name}_{step}" for step in range(1, steps + 1) for name in ("class", "x0", "y0", "x1", "y1")]
+    writer.writerow(["file", "class", "probability", *names])
+    for row in rows:
+        looks = [value for s in row["steps"] for value in (s["class"], *(f"{edge:.1f}" for edge in s["box"]))]
+        looks += [""] * (5 * steps - len(looks))  # after an early exit
+        writer.writerow([row["file"], row["class"], f"{row['probability']:.4f}", *looks])
+    return text.getvalue()

@@ -1,24 +1,20 @@
-"""The commands of ``glimpsenet bench``: thin over this package."""
+"""``glimpsenet bench``: measure and compare."""
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
+from glimpsenet.cli.arguments import BatchSize, Device, JsonFile, Records, RunFolder, RunFolders, at_least
+from glimpsenet.cli.output import say, write_result
 from glimpsenet.config import check_seed
 from glimpsenet.errors import SettingError
 from glimpsenet.tables import print_table
 
-if TYPE_CHECKING:
-    import torch
-
-bench_app = tyro.extras.SubcommandApp()
 Target = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN_OR_BACKBONE")]
 
 
-@bench_app.command(name="localization")
 def localization(
     *,
     methods: tuple[str, ...] = (),
@@ -29,8 +25,8 @@ def localization(
     max_steps: int | None = None,
     seeds: int = 1,
     out: Path = Path("runs/bench-localization"),
-    records: Path | None = None,
-    device: str = "auto",
+    records: Records = None,
+    device: Device = "auto",
 ) -> None:
     """Train ways of learning where to look side by side, and compare them; goes on where it stopped.
 
@@ -43,11 +39,10 @@ def localization(
         max_steps: optimiser steps of every method; the recipe's own if not given.
         seeds: how often to train each method.
         out: folder of the runs, of localization.json and localization.png.
-        records: folder of one JSON a finished run, which is not trained again; OUT/records if not given.
-        device: auto, cpu, cuda, cuda:1, mps.
     """
     from dataclasses import replace
 
+    from glimpsenet.bench import tables
     from glimpsenet.bench.localization import METHODS, bench_localization, check_methods
     from glimpsenet.provenance import typed_command
     from glimpsenet.recipes import RECIPES
@@ -75,39 +70,12 @@ def localization(
         records=records,
         device=device,
         command=typed_command(),
-        tell=_tell,
+        tell=say,
     )
-    print_methods(values["methods"])
-    print(f"wrote {out / 'localization.json'} and {out / 'localization.png'}")
+    print_table(*tables.method_table(values["methods"]))
+    say(f"wrote {out / 'localization.json'} and {out / 'localization.png'}")
 
 
-def print_methods(methods: dict[str, Any]) -> None:
-    """The table of methods, best first."""
-
-    def number(value: float | None, form: str = "{:.3f}") -> str:
-        return "-" if value is None else form.format(value)
-
-    print_table(
-        "accuracy after the last glimpse, means over seeds",
-        ["method", "accuracy", "worst seed", "random", "oracle", "gain share", "found", "to mgnet's", "seconds"],
-        [
-            [
-                name,
-                number(values["accuracy"]),
-                number(min(values["accuracies"])),
-                number(values["random"]),
-                number(values["oracle"]),
-                number(values["gain_share"], "{:.0%}"),
-                number(values["found_rate"][-1] if values["found_rate"] else None),
-                number(values["steps_to_reference"], "{} steps"),
-                number(values["seconds"], "{:.0f}"),
-            ]
-            for name, values in sorted(methods.items(), key=lambda item: -item[1]["accuracy"])
-        ],
-    )
-
-
-@bench_app.command
 def speed(
     target: Target = "resnet18",
     /,
@@ -120,8 +88,8 @@ def speed(
     precision: Literal["float32", "bfloat16"] = "float32",
     training: int | None = None,
     repetitions: int = 7,
-    device: str = "auto",
-    out: Path = Path("speed.json"),
+    device: Device = "auto",
+    out: JsonFile = Path("speed.json"),
 ) -> None:
     """Time a model that glimpses beside its plain backbone in the same mode; in turn, with peak memory.
 
@@ -135,11 +103,10 @@ def speed(
         precision: of the matrix products of both; MGNet's training step stays in float32.
         training: also time training steps of this many images, beside MGNet's recipe.
         repetitions: of every measurement.
-        device: auto, cpu, cuda, cuda:1, mps.
-        out: JSON file to write.
     """
-    _require_positive(batch_sizes=batch_sizes, training=(training or 1,), repetitions=(repetitions,))
-    _quiet_profiler()
+    at_least(1, batch_sizes=batch_sizes, training=(training or 1,), repetitions=(repetitions,))
+    quiet_profiler()
+    from glimpsenet.bench import tables
     from glimpsenet.bench.speed import bench_speed
     from glimpsenet.bench.subjects import open_subject
     from glimpsenet.devices import choose_device
@@ -154,15 +121,17 @@ def speed(
         precision=precision,
         training_batch=training,
         repetitions=repetitions,
-        tell=_tell,
+        tell=say,
     )
-    print_ratios(f"{target}: time of all glimpses beside the plain backbone, both {precision}", result)
+    print_table(
+        *tables.ratio_table(f"{target}: time of all glimpses beside the plain backbone, both {precision}", result)
+    )
     for part in ("inference", "training"):
-        print_speed(f"{target}: {part}, {precision}", result[part])
-    _write(out, place, [subject.config.seed], result)
+        if result[part]:
+            print_table(*tables.speed_table(f"{target}: {part}, {precision}", result[part]))
+    write_result(out, place, [subject.config.seed], result)
 
 
-@bench_app.command
 def scaling(
     target: Target = "resnet18",
     /,
@@ -172,8 +141,8 @@ def scaling(
     batch_sizes: tuple[int, ...] = (1, 4, 16),
     mode: Literal["eager", "fast", "compiled"] = "fast",
     repetitions: int = 7,
-    device: str = "auto",
-    out: Path = Path("scaling.json"),
+    device: Device = "auto",
+    out: JsonFile = Path("scaling.json"),
 ) -> None:
     """Time, operations and peak memory as glimpses or image and batch grow, beside the plain backbone.
 
@@ -184,11 +153,10 @@ def scaling(
         batch_sizes: images at a time, at every image size.
         mode: of both; eager as it is; fast: norms folded, channels last; compiled: fast through torch.compile.
         repetitions: of every measurement.
-        device: auto, cpu, cuda, cuda:1, mps.
-        out: JSON file to write.
     """
-    _require_positive(glimpses=glimpses, image_sizes=image_sizes, batch_sizes=batch_sizes, repetitions=(repetitions,))
-    _quiet_profiler()
+    at_least(1, glimpses=glimpses, image_sizes=image_sizes, batch_sizes=batch_sizes, repetitions=(repetitions,))
+    quiet_profiler()
+    from glimpsenet.bench import tables
     from glimpsenet.bench.scaling import bench_scaling
     from glimpsenet.bench.subjects import open_subject
     from glimpsenet.devices import choose_device
@@ -203,36 +171,14 @@ def scaling(
         mode=mode,
         repetitions=repetitions,
     )
-    print_scaling(f"{target}: a batch, {mode}", result)
-    _write(out, place, [subject.config.seed], result)
+    print_table(*tables.scaling_table(f"{target}: a batch, {mode}", result))
+    for line in tables.break_even_lines(result):
+        say(line)
+    write_result(out, place, [subject.config.seed], result)
 
 
-def print_scaling(title: str, result: dict[str, Any]) -> None:
-    """The table of ``bench scaling``, and from where on glimpses pay."""
-    print_table(
-        title,
-        ["varied", "to", "batch", "x plain", "quartiles", "ms", "plain ms", "GFLOPs", "peak MB", "images MB"],
-        [
-            [
-                row["varied"],
-                *(str(row[name]) for name in ("value", "batch")),
-                *_ratio(row),
-                *(f"{timed['ms']:.2f}" for timed in (row, row["plain"])),
-                f"{row['operations'] / 1e9:.2f}",
-                *(f"{row[name]:.1f}" for name in ("peak_mb", "image_mb")),
-            ]
-            for row in result["rows"]
-        ],
-    )
-    for found in result["break_even"]:
-        size = found["image_size"]
-        pays = "do not pay at any of these sizes" if size is None else f"pay from {size} px on"
-        print(f"batch {found['batch']}: glimpses {pays}")
-
-
-@bench_app.command(name="early-exit")
 def early_exit(
-    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN...")],
+    runs: RunFolders,
     /,
     *,
     plain: tuple[Path, ...] = (),
@@ -242,8 +188,8 @@ def early_exit(
     scenes: int = 10_000,
     timed: int = 1000,
     blocks: int = 10,
-    device: str = "auto",
-    out: Path = Path("early-exit.json"),
+    device: Device = "auto",
+    out: JsonFile = Path("early-exit.json"),
 ) -> None:
     """Calibrate early exit on val and measure it on test, or on halves of val where there is no test split.
 
@@ -256,14 +202,14 @@ def early_exit(
         scenes: digit scenes to calibrate on, and as many to test on; other data are used whole.
         timed: test images to time.
         blocks: parts of these; each is one repetition.
-        device: auto, cpu, cuda, cuda:1, mps.
         out: JSON file to write, and a picture beside it.
     """
-    _require_positive(batch_sizes=batch_sizes, scenes=(scenes,), timed=(timed,), blocks=(blocks,))
+    at_least(1, batch_sizes=batch_sizes, scenes=(scenes,), timed=(timed,), blocks=(blocks,))
     if not 0 <= within < 1:
         raise SettingError(f"--within is a share of the images, 0 or more and below 1; got {within:g}")
     if not runs:
         raise SettingError("no runs to measure: name run folders")
+    from glimpsenet.bench import tables
     from glimpsenet.bench.early_exit import bench_early_exit, plot_early_exit
     from glimpsenet.devices import choose_device
     from glimpsenet.inspection.figures import save_figure
@@ -280,16 +226,15 @@ def early_exit(
         scenes=scenes,
         timed=timed,
         blocks=blocks,
-        tell=_tell,
+        tell=say,
     )
-    print_early_exit(result)
+    print_table(*tables.early_exit_table(result))
     save_figure(plot_early_exit(result), out.with_suffix(".png"))
-    _write(out, place, (run.config.seed for run in opened), result)
+    write_result(out, place, (run.config.seed for run in opened), result)
 
 
-@bench_app.command
 def robustness(
-    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")],
+    run: RunFolder,
     /,
     *,
     data: Path | None = None,
@@ -311,15 +256,14 @@ def robustness(
     corruptions: tuple[str, ...] | None = None,
     severities: tuple[int, ...] = (1, 2, 3, 4, 5),
     imagenet_c: Path | None = None,
-    batch_size: int = 50,
+    batch_size: BatchSize = 50,
     seed: int = 0,
-    device: str = "auto",
-    out: Path = Path("robustness.json"),
+    device: Device = "auto",
+    out: JsonFile = Path("robustness.json"),
 ) -> None:
     """Attack a run and corrupt its images, beside plain backbones; with checks for masked gradients.
 
     Args:
-        run: run folder.
         data: another folder with val/CLASS/*.jpg.
         plain: runs with one glimpse of the whole image (recipe whole-image), to compare with.
         images: how many are drawn from the validation images.
@@ -332,18 +276,17 @@ def robustness(
         corruptions: names of ImageNet-C's; all 15 if not given; none by an empty list.
         severities: 1 to 5.
         imagenet_c: folder CORRUPTION/SEVERITY/CLASS of ready images, instead of those made of the run's own.
-        batch_size: images at a time.
         seed: of the images drawn and of everything random.
-        device: auto, cpu, cuda, cuda:1, mps.
         out: JSON file to write, and a picture beside it.
     """
-    _require_positive(images=(images,), steps=(steps,), restarts=(restarts,), queries=(queries,))
-    _require_positive(batch_size=(batch_size,), targets=(targets,))
+    at_least(1, images=(images,), steps=(steps,), restarts=(restarts,), queries=(queries,))
+    at_least(1, batch_size=(batch_size,), targets=(targets,))
     from glimpsenet.data.imagenet import CORRUPTIONS
     from glimpsenet.devices import choose_device
     from glimpsenet.inspection.figures import save_figure
     from glimpsenet.robustness.bench import Protocol, bench_robustness
     from glimpsenet.robustness.figures import plot_robustness
+    from glimpsenet.robustness.tables import robustness_lines, robustness_tables
     from glimpsenet.runs import load_run
 
     chosen = CORRUPTIONS if corruptions is None else corruptions
@@ -374,132 +317,26 @@ def robustness(
             seed=seed,
         ),
         imagenet_c=imagenet_c,
-        tell=_tell,
+        tell=say,
     )
-    print_robustness(result)
+    for table in robustness_tables(result):
+        print_table(*table)
+    for line in robustness_lines(result):
+        say(line)
     save_figure(plot_robustness(result), out.with_suffix(".png"))
-    _write(out, place, (seed, *(one.config.seed for one in runs)), result)
+    write_result(out, place, (seed, *(one.config.seed for one in runs)), result)
 
 
-def print_robustness(result: dict[str, Any]) -> None:
-    """The tables of ``bench robustness``: attacks, corruptions, checks."""
-    models = result["models"]
-    conditions = list(dict.fromkeys((e["attack"], e["glimpses"]) for model in models for e in model["attacks"]))
-    found = [{(e["attack"], e["glimpses"]): e for e in model["attacks"]} for model in models]
-
-    def cell(entry: dict[str, Any] | None) -> str:
-        return "-" if entry is None else "{:.3f} ({:.3f}-{:.3f})".format(entry["accuracy"], *entry["interval"])
-
-    names = [model["model"] for model in models]
-    most = max(model["glimpses"] for model in models)
-    clean = [
-        [f"none, {t} glimpses", *(cell(m["clean"][t - 1] if t <= m["glimpses"] else None) for m in models)]
-        for t in range(1, most + 1)
-    ]
-    attacked = [
-        [f"{name}, {count} glimpses", *(cell(one.get((name, count))) for one in found)] for name, count in conditions
-    ]
-    worst = [["worst of all in pixel space", *(cell(model["worst_case"]) for model in models)]]
-    title = f"{result['images']} images, eps {255 * result['eps']:g}/255: accuracy (95%)"
-    print_table(title, ["attack", *names], clean + attacked + (worst if conditions else []))
-    if models[0]["corruptions"]:
-        kinds = list(dict.fromkeys(entry["corruption"] for entry in models[0]["corruptions"]))
-        rows = [[kind, *(f"{_mean_under(model, kind):.3f}" for model in models)] for kind in kinds]
-        rows.append(["mean", *(f"{model['mean_under_corruptions'][-1]:.3f}" for model in models)])
-        print_table("under corruptions, mean over severities", ["corruption", *names], rows)
-    for difference in result["differences"]:
-        for name, value in difference.items():
-            if isinstance(value, dict):
-                low, high = value["interval"]
-                print(
-                    f"{name}: {difference['model']} is {100 * value['difference']:+.1f} points"
-                    f" ({100 * low:+.1f} to {100 * high:+.1f}) from {difference['than']}"
-                )
-    for check in result["masking"]:
-        verdict = "passed" if check["passed"] else "FAILED: do not trust the white-box accuracy"
-        print(f"{check['model']}: {check['check']}: {check['accuracy']:.3f} beside {check['white_box']:.3f}, {verdict}")
-
-
-def _mean_under(model: dict[str, Any], corruption: str) -> float:
-    values = [entry["accuracy"][-1] for entry in model["corruptions"] if entry["corruption"] == corruption]
-    return sum(values) / len(values)
-
-
-def print_ratios(title: str, result: dict[str, Any]) -> None:
-    """What ``bench speed`` is about: a row a mode and batch; below 1 glimpses take less time."""
-    rows = [[row["mode"], str(row["batch"]), *_ratio(row)] for row in result["ratios"]]
-    print_table(f"{title}, {result['repetitions']} repetitions", ["mode", "batch", "x plain", "quartiles"], rows)
-
-
-def print_speed(title: str, rows: list[dict[str, Any]]) -> None:
-    """The table of one part of ``bench speed``; training steps stand beside the reference's."""
-    if rows:
-        reference = ["x reference"] if "ratio" in rows[0] else []
-        print_table(
-            title,
-            ["what", "mode", "batch", "ms", "quartiles", *reference, "of possible", "peak MB"],
-            [
-                [
-                    *(str(row[name]) for name in ("what", "mode", "batch")),
-                    *_times(row),
-                    *([f"{row['ratio']:.2f}"] if reference else []),
-                    f"{row['share_of_roofline']:.0%}",
-                    f"{row['peak_mb']:.1f}",
-                ]
-                for row in rows
-            ],
-        )
-
-
-def print_early_exit(result: dict[str, Any]) -> None:
-    """The table of ``bench early-exit``: means over the runs, and the accuracy of each."""
-    batches = [time["batch"] for time in result["candidates"][0]["times"]]
-    seeds = ", ".join(map(str, result["seeds"]))
-    print_table(
-        f"{result['images']} images ({result['split']}) that no threshold was calibrated on, means over seeds {seeds}",
-        ["", "accuracy", "of each seed", "glimpses", "M operations", *(f"ms, batch {b} (x all)" for b in batches)],
-        [
-            [
-                row["candidate"],
-                f"{row['accuracy']:.4f}",
-                " ".join(f"{accuracy:.4f}" for accuracy in row["accuracies"]),
-                f"{row['mean_glimpses']:.2f}",
-                f"{row['operations'] / 1e6:.1f}",
-                *(f"{time['ms']:.3f} ({time['ratio']:.2f})" for time in row["times"]),
-            ]
-            for row in result["candidates"]
-        ],
-    )
-
-
-def _times(row: dict[str, Any]) -> list[str]:
-    return [f"{row['ms']:.2f}", "{:.2f}-{:.2f}".format(*row["ms_quartiles"])]
-
-
-def _ratio(row: dict[str, Any]) -> list[str]:
-    return [f"{row['ratio']:.2f}", "{:.2f}-{:.2f}".format(*row["ratio_quartiles"])]
-
-
-def _write(out: Path, device: "torch.device", seeds: Iterable[int], result: dict[str, Any]) -> None:
-    from glimpsenet.files import write_json
-    from glimpsenet.provenance import provenance
-
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out, {**provenance(device, seeds), **result})
-    _tell(f"wrote {out}")
-
-
-def _require_positive(**flags: tuple[int, ...]) -> None:
-    for name, values in flags.items():
-        if not values or min(values) < 1:
-            raise SettingError(f"--{name.replace('_', '-')} must be 1 or more, got {' '.join(map(str, values))}")
-
-
-def _quiet_profiler() -> None:
+def quiet_profiler() -> None:
     """The profiler that counts memory is talkative, unless told otherwise before torch is loaded."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
-def _tell(text: str) -> None:
-    print(text, flush=True)
+BENCH = {
+    "localization": localization,
+    "speed": speed,
+    "scaling": scaling,
+    "early-exit": early_exit,
+    "robustness": robustness,
+}

@@ -1,0 +1,49 @@
+"""How a command ends: done (0), failed with one line that says why (1), wrong usage (2)."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+from glimpsenet.errors import SettingError, UserError, printable
+
+
+@contextlib.contextmanager
+def refusals_are_wrong_usage() -> Iterator[None]:
+    """What a tool refuses with ValueError is wrong usage of its command.
+
+    Raises:
+        SettingError: for a ValueError.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise SettingError(str(error)) from error
+
+
+@contextlib.contextmanager
+def told_in_one_line(debug: bool) -> Iterator[None]:
+    """Whatever ends a command early is one line on standard error; its traceback with ``debug``."""
+    try:
+        yield
+    except UserError as error:
+        if debug:
+            raise
+        _end(str(error), 2 if isinstance(error, SettingError) else 1)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (head).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("glimpsenet: interrupted; --resume goes on with a training run", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        way = "" if isinstance(error, OSError) else "; --debug shows where, for a report"
+        _end(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{way}", 1)
+
+
+def _end(problem: str, code: int) -> None:
+    print(f"glimpsenet: error: {printable(' '.join(problem.split()))}", file=sys.stderr)
+    sys.exit(code)
