@@ -1,5 +1,6 @@
 """The comparison of localization methods: all of them train, and the summary says what they did."""
 
+import csv
 import json
 from dataclasses import replace
 
@@ -10,9 +11,12 @@ from glimpsenet.bench.localization import METHODS, bench_localization, gain_shar
 from glimpsenet.config import Config
 from glimpsenet.data.config import DigitsConfig
 from glimpsenet.errors import SettingError, UserError
+from glimpsenet.evaluation.run import evaluate_run
 from glimpsenet.losses import glimpse_loss
 from glimpsenet.models.build import build_model
 from glimpsenet.recipes import digits
+from glimpsenet.runs import load_run
+from glimpsenet.training.fit import fit
 from glimpsenet.training.series import mean_curve
 
 
@@ -76,3 +80,16 @@ def test_steps_to_a_wanted_accuracy_are_of_the_mean_over_seeds():
     assert steps_to(curves, 0.5) == 20
     assert steps_to(curves, 0.95) is None
     assert steps_to(curves, None) is None
+
+
+def test_the_bound_is_validated_where_it_looks(tmp_path):
+    """Its checkpoint is that of the best accuracy on the boxes: the curve is the oracle's."""
+    config = METHODS["oracle"][0](tiny(max_steps=24))
+    config = replace(config, training=replace(config.training, validations=3))
+    summary = fit(config, tmp_path / "run", device="cpu")
+    run = load_run(tmp_path / "run")
+    with (tmp_path / "run/metrics.csv").open() as stream:
+        rows = [row for row in csv.DictReader(stream) if row["val/accuracy_3"]]
+    best = max(rows, key=lambda row: float(row["val/accuracy_3"]))
+    assert float(best["val/accuracy_3"]) == pytest.approx(evaluate_run(run, "oracle", split="val")["accuracy"][-1])
+    assert (int(best["step"]), float(best["val/hit_rate_2"])) == (summary["best_step"], 1)

@@ -47,6 +47,10 @@ class Oracle(Objective):
         """The oracle."""
         return OracleGlimpses(self.scale_range, boxes)
 
+    def examined(self, boxes: Tensor) -> Policy:
+        """The oracle: under a policy that never learned, validation would choose a checkpoint by chance."""
+        return OracleGlimpses(self.scale_range, boxes)
+
     def forward(self, model: GlimpseNet, output: GlimpseOutput, labels: Tensor, boxes: Tensor) -> Tensor:
         """Zero."""
         return output.logits.new_zeros(())

@@ -112,7 +112,7 @@ class GlimpseTask(pl.LightningModule):
         """Add a batch to the metrics."""
         self._check_images(batch)
         if len(batch.images):
-            output = self.model(self.model.normalization(batch.images))
+            output = self.model(self.model.normalization(batch.images), policy=self.objective.examined(batch.boxes))
             if not self._validation_culprit and not bool(output.logits.isfinite().all()):
                 self._validation_culprit = name_nonfinite(self.model, batch.images, output)
             self.metrics.update(output, batch)

@@ -49,6 +49,14 @@ class Objective(nn.Module, abc.ABC):
         """
         return DiverseGlimpses(model.policy, share, self.scale_range, pathwise=self.pathwise)
 
+    def examined(self, boxes: Float[Tensor, "batch 4"]) -> Policy | None:
+        """Who looks in validation, which chooses the checkpoint; the model's own policy if None.
+
+        Args:
+            boxes: where the evidence is.
+        """
+        return None
+
     @abc.abstractmethod
     def forward(
         self,
