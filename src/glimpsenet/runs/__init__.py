@@ -1,0 +1,43 @@
+"""Runs: what training leaves in a folder, how it is read back, shared, and made of others' checkpoints."""
+
+from glimpsenet.runs.run import (
+    CHECKPOINTS,
+    CONFIG,
+    LOCALIZATION,
+    LOCALIZATION_COLUMNS,
+    LOCALIZATION_STATISTICS,
+    METRICS,
+    SUMMARY,
+    WEIGHTS,
+    Description,
+    OutdatedRunError,
+    Run,
+    arrange_for_speed,
+    load,
+    load_run,
+    model_weights,
+    read_description,
+    save_weights,
+    write_description,
+)
+
+__all__ = [
+    "CHECKPOINTS",
+    "CONFIG",
+    "LOCALIZATION",
+    "LOCALIZATION_COLUMNS",
+    "LOCALIZATION_STATISTICS",
+    "METRICS",
+    "SUMMARY",
+    "WEIGHTS",
+    "Description",
+    "OutdatedRunError",
+    "Run",
+    "arrange_for_speed",
+    "load",
+    "load_run",
+    "model_weights",
+    "read_description",
+    "save_weights",
+    "write_description",
+]
