@@ -26,7 +26,7 @@ SETTINGS = {"oldest": ("3.11", "lowest-direct"), "newest": ("3.13", "highest")}
 MOST_BYTES = {".whl": 2_000_000, ".gz": 8_000_000}
 NEEDED = (
     "glimpsenet/py.typed",
-    "glimpsenet/cli.py",
+    "glimpsenet/cli/app.py",
     "glimpsenet/demo/static/index.html",
     "glimpsenet/demo/static/demo.js",
     "glimpsenet/demo/digits/config.json",

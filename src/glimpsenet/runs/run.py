@@ -225,9 +225,7 @@ def arrange_for_speed(model: GlimpseNet) -> GlimpseNet:
     return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-def load_run(
-    folder: str | Path, device: str | torch.device = "cpu", *, model: GlimpseNet | None = None
-) -> Run:
+def load_run(folder: str | Path, device: str | torch.device = "cpu", *, model: GlimpseNet | None = None) -> Run:
     """A run's best model, in evaluation mode; of a run that is not finished, that of its best checkpoint so far.
 
     Args:
