@@ -14,7 +14,7 @@ BIN := .venv/bin
 
 demo: .venv/installed
 	$(BIN)/glimpsenet train digits --max-steps 700 --out runs/demo --resume
-	$(BIN)/glimpsenet evaluate runs/demo --glimpses all --figure runs/demo/confusion.png
+	$(BIN)/glimpsenet evaluate runs/demo --policy all --figure runs/demo/confusion.png
 	test -d runs/demo/scenes || $(BIN)/glimpsenet data digits runs/demo/scenes --train-scenes 1 --val-scenes 1 --test-scenes 12
 	$(BIN)/glimpsenet predict runs/demo runs/demo/scenes/test --figure runs/demo/scanpaths.png
 

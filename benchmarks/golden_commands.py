@@ -128,7 +128,7 @@ def cases(folder: Path) -> dict[str, Callable[[], Any]]:
 
     small = ("--data", data, "--backbone", "test_resnet", "--max-steps", 2)
     return {
-        "evaluate": lambda: run("evaluate", run_folder, "--glimpses", "all", "--json"),
+        "evaluate": lambda: run("evaluate", run_folder, "--policy", "all", "--json"),
         "evaluate val": lambda: run("evaluate", run_folder, "--split", "val", "--json"),
         "predict": lambda: run("predict", run_folder, data / "test", "--top", 2, "--json"),
         "predict, early exit": lambda: run("predict", run_folder, one_image, "--exit-confidence", 0.2, "--json"),

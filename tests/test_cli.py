@@ -137,7 +137,7 @@ def test_the_flags_of_training_are_spelt_as_ever(capsys):
 @pytest.mark.parametrize(
     ("command", "flags"),
     [
-        ("evaluate", "--glimpses --data --split --batch-size --workers --seed --skip-bad --device --figure --json"),
+        ("evaluate", "--policy --data --split --batch-size --workers --seed --skip-bad --device --figure --json"),
         ("predict", "--top --figure --batch-size --skip-bad --device --json --csv"),
     ],
 )
@@ -206,7 +206,7 @@ def test_help_shows_what_a_setting_is_called_and_how_to_unset_it(capsys, recipe,
         ["train", "digits", "--sampling.align-corners"],
         ["evaluate"],
         ["predict"],
-        ["evaluate", "run", "--glimpses", "psychic"],
+        ["evaluate", "run", "--policy", "psychic"],
     ],
     ids=" ".join,
 )
@@ -427,7 +427,7 @@ def check_result(result: dict, policy: str, scenes: Path) -> None:
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_evaluate_prints_one_json_object_that_adds_up(out, run, scenes, policy):
-    result = json.loads(out("evaluate", run, "--glimpses", policy, "--json", "--device", "cpu"))
+    result = json.loads(out("evaluate", run, "--policy", policy, "--json", "--device", "cpu"))
     check_result(result, policy, scenes)
     if policy == "oracle":  # it knows where to look, and every digit fits into its windows
         assert result["hit_rate"][1:] == [1, 1, 1]
@@ -440,7 +440,7 @@ def test_evaluate_prints_one_json_object_that_adds_up(out, run, scenes, policy):
 
 
 def test_evaluate_all_has_every_policy_and_the_gain_share(out, run, scenes):
-    together = json.loads(out("evaluate", run, "--glimpses", "all", "--json"))
+    together = json.loads(out("evaluate", run, "--policy", "all", "--json"))
     assert together.keys() == {"policies", "glimpse_gain_share", "split"}
     assert list(together["policies"]) == POLICIES
     last = {}
@@ -454,12 +454,12 @@ def test_evaluate_all_has_every_policy_and_the_gain_share(out, run, scenes):
 
 @pytest.mark.parametrize("policy", [*POLICIES, "all"])
 def test_evaluate_prints_tables(out, run, policy):
-    told = out("evaluate", run, "--glimpses", policy)
+    told = out("evaluate", run, "--policy", policy)
     assert "30 test images" in told
     for name in POLICIES if policy == "all" else [policy]:
         line = next(line for line in told.splitlines() if f"{name}: accuracy" in line)
         assert len(line.split()[2:]) == (1 if name == "none" else 4)
-    result = json.loads(out("evaluate", run, "--glimpses", "learned" if policy == "all" else policy, "--json"))
+    result = json.loads(out("evaluate", run, "--policy", "learned" if policy == "all" else policy, "--json"))
     shown = told[told.index("worst first") :].splitlines()
     rates = {line.split()[0]: line.split()[1] for line in shown if line.split()[:1] and line.split()[0].isdecimal()}
     assert rates == {name: f"{rate:.3f}" for name, rate in result["per_class"].items() if rate is not None}
@@ -470,7 +470,7 @@ def test_random_glimpses_follow_the_seed_and_results_not_the_batch_size(out, run
     def evaluate(*flags) -> dict:
         return json.loads(out("evaluate", run, "--json", *flags))
 
-    random = ["--glimpses", "random", "--seed"]
+    random = ["--policy", "random", "--seed"]
     assert evaluate(*random, 1) == evaluate(*random, 1)
     assert evaluate(*random, 1)["mean_scale"] != evaluate(*random, 2)["mean_scale"]
     assert evaluate("--batch-size", 7)["confusion_matrix"] == evaluate("--batch-size", 64)["confusion_matrix"]
@@ -486,9 +486,9 @@ def test_evaluate_on_another_folder(out, refused, run, scenes, tmp_path):
     assert result["hit_rate"] is None
     assert result["found_rate"] is None
     assert [name for name, rate in result["per_class"].items() if rate is not None] == [file.parent.name]
-    together = json.loads(out("evaluate", run, "--data", tmp_path / "other", "--glimpses", "all", "--json"))
+    together = json.loads(out("evaluate", run, "--data", tmp_path / "other", "--policy", "all", "--json"))
     assert list(together["policies"]) == POLICIES[:-1]
-    assert "boxes.csv" in refused(1, "evaluate", run, "--data", tmp_path / "other", "--glimpses", "oracle")
+    assert "boxes.csv" in refused(1, "evaluate", run, "--data", tmp_path / "other", "--policy", "oracle")
     copy.write_text("no image")
     assert str(copy) in refused(1, "evaluate", run, "--data", tmp_path / "other", "--json")
     assert "nothing to evaluate on" in refused(1, "evaluate", run, "--data", tmp_path / "other", "--skip-bad")

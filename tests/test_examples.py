@@ -184,7 +184,7 @@ def test_a_policy_of_ones_own_learns_and_is_loaded_by_its_name(example, tmp_path
 def test_a_kind_of_data_of_ones_own_is_trained_and_measured_on(example, tmp_path, capsys):
     example("data_kind")["main"](str(tmp_path / "run"), steps=2)
     assert capsys.readouterr().out.startswith("['left', 'right'] accuracy [")
-    cli.main(["evaluate", str(tmp_path / "run"), "--glimpses", "oracle"])
+    cli.main(["evaluate", str(tmp_path / "run"), "--policy", "oracle"])
     assert "64 test images" in capsys.readouterr().out
 
 

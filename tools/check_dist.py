@@ -42,7 +42,7 @@ COMMANDS = f"""
 glimpsenet --help
 glimpsenet train digits --train-scenes 30 --val-scenes 8 {SMALL} --out run
 glimpsenet train digits --train-scenes 30 --val-scenes 8 {SMALL} --out run --resume
-glimpsenet evaluate run --glimpses all --device cpu --figure confusion.png
+glimpsenet evaluate run --policy all --device cpu --figure confusion.png
 glimpsenet summary run
 glimpsenet data digits scenes --train-scenes 40 --val-scenes 4 --test-scenes 4
 glimpsenet predict run scenes/val --figure looks.png --device cpu

@@ -99,7 +99,7 @@ def test_tools_over_many_images_and_runs(run, tmp_path, monkeypatch, capsys):
     main(["inspect", "scanpath", folder, scenes, "--device", "cpu"])
     main(["inspect", "statistics", folder, folder + "/."])
     main(["inspect", "dataset", folder, "--device", "cpu"])
-    main(["inspect", "quality", folder, "--glimpses", "oracle", "--images", "2", "--points", "20", "--out", "oracle"])
+    main(["inspect", "quality", folder, "--policy", "oracle", "--images", "2", "--points", "20", "--out", "oracle"])
     flags = ["--generators", "own", "linearized", "--images", "2", "--points", "20", "--device", "cpu"]
     main(["inspect", "quality", folder, *flags])
     told = capsys.readouterr().out

@@ -241,7 +241,7 @@ def quality(
     step: int = 2,
     points: int = 100,
     loss: LossName = "last",
-    glimpses: Literal["learned", "random", "oracle"] = "learned",
+    policy: Literal["learned", "random", "oracle"] = "learned",
     seed: int = 0,
     device: Device = "auto",
     out: Path = Path("quality"),
@@ -256,7 +256,7 @@ def quality(
         step: whose window, 1 is the first look.
         points: of each sweep.
         loss: whose derivative.
-        glimpses: around which windows: the model's, random ones (the same for all), or the boxes.
+        policy: around which windows: the model's, random ones (the same for all), or the boxes.
         seed: of the choice of images, of the random windows and of the confidence intervals.
         out: folder for quality.json and quality.png.
     """
@@ -280,7 +280,7 @@ def quality(
     results: dict[str, GradientQuality] = {}
     for folder in runs:
         loaded = load_run(folder, choose_device(device))
-        results |= run_quality(loaded, generators, around=glimpses, tell=say, **settings)
+        results |= run_quality(loaded, generators, around=policy, tell=say, **settings)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "quality.json", {name: result.to_dict() for name, result in results.items()})
     save_figure(compare_qualities(results), out / "quality.png")

@@ -19,7 +19,7 @@ def evaluate(
     run: RunFolder,
     /,
     *,
-    glimpses: Literal["learned", "random", "center", "none", "oracle", "all"] = "learned",
+    policy: Literal["learned", "random", "center", "none", "oracle", "all"] = "learned",
     data: Path | None = None,
     split: Literal["val", "test"] | None = None,
     batch_size: BatchSize = 64,
@@ -33,12 +33,12 @@ def evaluate(
     """Measure a run on its test images or, where there are none, on its validation images.
 
     Args:
-        glimpses: who looks: the trained policy, chance, the centre, nobody after the first look, the boxes, or all.
+        policy: learned, random, center, none (the first glimpse only), oracle (the boxes), or all of them.
         data: another folder with val/CLASS/*.jpg (and test/CLASS/*.jpg, boxes.csv).
         split: images to measure on; test if not given and there are any. The checkpoint was chosen on val, so figures
             from there are optimistic.
         workers: processes that read images.
-        seed: of random glimpses.
+        seed: of random windows.
         figure: draw the confusion matrix to this file (png, pdf, svg).
     """
     at_least(1, batch_size=batch_size)
@@ -53,9 +53,9 @@ def evaluate(
 
         loaded = load_run(run, choose_device(device))
         settings: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "seed": seed, "skip_bad": skip_bad}
-        result = evaluate_run(loaded, glimpses, data=data, split=split, **settings)
-        results = result.get("policies") or {glimpses: result}
-        shown = results.get("learned") or results[glimpses]
+        result = evaluate_run(loaded, policy, data=data, split=split, **settings)
+        results = result.get("policies") or {policy: result}
+        shown = results.get("learned") or results[policy]
         if figure is not None:
             from glimpsenet.inspection.figures import plot_confusion, save_figure
 
