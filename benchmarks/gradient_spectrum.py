@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.signal import periodogram
-from scipy.stats import bootstrap
 from torch import Tensor
 
 from glimpsenet.data.sample import Sample
 from glimpsenet.files import write_json
 from glimpsenet.geometry import box_to_affine
 from glimpsenet.inspection.gradients import observe, probe
+from glimpsenet.intervals import bootstrap_interval
 from glimpsenet.policies.baselines import OracleGlimpses
 from glimpsenet.provenance import portable, provenance
 from glimpsenet.runs import Run
@@ -76,16 +76,12 @@ def measure(run: Run, samples: Sequence[Sample]) -> dict[float, list[float]]:
 
 def summarize(groups: Sequence[Sequence[float]]) -> dict[str, Any]:
     """The mean over images, with its 95% interval (bootstrap of the images within each model), and of each model."""
-
-    def pooled(*resampled: np.ndarray, axis: int) -> np.ndarray:
-        return np.concatenate(resampled, axis).mean(axis)
-
     arrays = [np.array(group) for group in groups]
-    interval = bootstrap(arrays, pooled, method="percentile", rng=np.random.default_rng(0)).confidence_interval
+    low, high = bootstrap_interval(arrays, np.random.default_rng(0))
     return {
         "mean": float(np.concatenate(arrays).mean()),
-        "low": float(interval.low),
-        "high": float(interval.high),
+        "low": low,
+        "high": high,
         "models": [float(group.mean()) for group in arrays],
     }
 

@@ -18,13 +18,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from glimpsenet.bench.localization import change, summarize
 from glimpsenet.config import Config
 from glimpsenet.data.loading import InOrder, create_loader, open_data
 from glimpsenet.files import write_json
+from glimpsenet.intervals import bootstrap_interval
 from glimpsenet.provenance import common_machine, typed_command
 from glimpsenet.recipes import RECIPES
 from glimpsenet.runs import load_run
@@ -60,14 +61,6 @@ def measure(folder: Path, device: str) -> dict[str, Any]:
     return {**evaluate_held_out(folder, device), "right": torch.cat(answers).tolist()}
 
 
-def paired_bootstrap(difference: Tensor, draws: int = 10_000) -> tuple[float, float]:
-    """95% interval of the mean over photos."""
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randint(len(difference), (draws, len(difference)), generator=generator)
-    low, high = difference[rows].mean(1).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return low, high
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, compare, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -87,8 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name: torch.tensor([record["evaluation"]["right"] for record in entries]).double().mean(0)
         for name, entries in results.items()
     }
-    difference = correct[GLIMPSES] - correct[WHOLE]
-    low, high = paired_bootstrap(difference)
+    difference = (correct[GLIMPSES] - correct[WHOLE]).numpy()
+    low, high = bootstrap_interval([difference], np.random.default_rng(0))
     costs = {name: statistics.fmean(e["summary"]["cost"]["operations"][-1] for e in results[name]) for name in results}
     values = {
         "command": typed_command(),

@@ -38,6 +38,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel, check_wheel):
     ("lost", "added", "told"),
     [
         ("glimpsenet/py.typed", None, "lacks glimpsenet/py.typed"),
+        ("glimpsenet/templates/card.md.jinja", None, "lacks glimpsenet/templates/card.md.jinja"),
         (None, "glimpsenet/photo.jpg", "holds glimpsenet/photo.jpg"),
         (None, "tests/test_public.py", "holds tests/test_public.py"),
     ],

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
+from torchvision.ops import box_iou
 
 from glimpsenet import geometry
 
@@ -107,6 +108,15 @@ def test_covered_share_by_hand(box, share):
 
 def test_covered_share_of_an_unknown_box_is_nan():
     assert geometry.covered_share(torch.tensor([0.5, 0.0, 0.0]), torch.full((4,), torch.nan), 80).isnan()
+
+
+def test_overlap_is_torchvisions_intersection_over_union():
+    windows, others = torch.rand(2, 40, 3, dtype=torch.float64) * torch.tensor([0.9, 2, 2]) + torch.tensor(
+        [0.1, -1, -1]
+    )
+    boxes = [geometry.affine_to_box(each, 2) for each in (windows, others)]
+    torch.testing.assert_close(geometry.overlap(windows[:, None], others), box_iou(*boxes))
+    torch.testing.assert_close(geometry.overlap(windows, windows), torch.ones(40, dtype=torch.float64))
 
 
 def test_conversions_are_differentiable():

@@ -27,13 +27,16 @@ MOST_BYTES = {".whl": 2_000_000, ".gz": 8_000_000}
 NEEDED = (
     "glimpsenet/py.typed",
     "glimpsenet/cli/app.py",
+    "glimpsenet/templates/card.md.jinja",
+    "glimpsenet/templates/report.html.jinja",
+    "glimpsenet/templates/report.md.jinja",
     "glimpsenet/demo/static/index.html",
     "glimpsenet/demo/static/demo.js",
     "glimpsenet/demo/digits/config.json",
     "glimpsenet/demo/digits/model.safetensors",
 )
 """Of the wheel; what is not Python is easily forgotten."""
-KINDS = {".py", ".typed", ".json", ".safetensors", ".html", ".js", ".css", ".svg"}
+KINDS = {".py", ".typed", ".json", ".safetensors", ".html", ".jinja", ".js", ".css", ".svg"}
 """Of the package's files; data, pictures and notebooks stay out."""
 
 SMALL = "--max-steps 3 --batch-size 8 --validations 1 --device cpu --workers 0"

@@ -99,7 +99,16 @@ def covered_share(
     affine: Float[Tensor, "*batch 3"], box: Float[Tensor, "*#batch 4"], image_size: int
 ) -> Float[Tensor, "*batch"]:
     """The share (0..1) of the pixel box's area that lies in the window; NaN where the box is NaN (unknown)."""
-    window = affine_to_box(affine, image_size)
-    overlap = torch.minimum(window[..., 2:], box[..., 2:]) - torch.maximum(window[..., :2], box[..., :2])
     area = (box[..., 2:] - box[..., :2]).prod(-1)
-    return overlap.clamp(min=0).prod(-1) / area
+    return _common_area(affine_to_box(affine, image_size), box) / area
+
+
+def overlap(windows: Float[Tensor, "*#batch 3"], others: Float[Tensor, "*#batch 3"]) -> Float[Tensor, "*batch"]:
+    """Intersection over union (0..1) of each pair of windows, broadcast over the batch."""
+    common = _common_area(affine_to_box(windows, 2), affine_to_box(others, 2))
+    return common / (4 * (windows[..., 0].square() + others[..., 0].square()) - common)
+
+
+def _common_area(boxes: Float[Tensor, "*batch 4"], others: Float[Tensor, "*#batch 4"]) -> Float[Tensor, "*batch"]:
+    sides = torch.minimum(boxes[..., 2:], others[..., 2:]) - torch.maximum(boxes[..., :2], others[..., :2])
+    return sides.clamp(min=0).prod(-1)

@@ -29,6 +29,7 @@ from glimpsenet.config import Config
 from glimpsenet.errors import UserError, first_line, printable
 from glimpsenet.models.config import ModelConfig
 from glimpsenet.recipes import RECIPES
+from glimpsenet.templates import render
 
 CARD = "README.md"
 MOST_CLASSES = 100
@@ -143,22 +144,12 @@ def make_card(
         metrics=["accuracy"] if results else None,
     )
     recipe = next((name for name, recipe in RECIPES.items() if recipe().model == model), None)
-    shown = ", ".join(f"`{printable(name)}`" for name in classes[:MOST_CLASSES])
-    more = f" and {len(classes) - MOST_CLASSES} more, in config.json" if len(classes) > MOST_CLASSES else ""
-    looks = model.policy.described
-    windows = model.num_glimpses - 1
-    intro = (
-        "Classifies images by glimpses: looks once at the whole image at low resolution, then closely at "
-        f"{windows} window{'s' if windows > 1 else ''} that it chooses itself, and answers after each."
-        if windows
-        else "Classifies images from one look at the whole."
-    )
     facts = {
         "backbone": f"`{printable(model.backbone)}`",
         "parameters": f"{parameters:,}",
         "images": f"{model.image_size} x {model.image_size} px, {'grey' if channels == 1 else 'colour'}",
         "glimpses": f"{model.num_glimpses} of {model.glimpse_size} x {model.glimpse_size} px; the first sees it all",
-        "who looks": looks if model.num_glimpses > 1 else None,
+        "who looks": model.policy.described if model.num_glimpses > 1 else None,
         "model of the recipe": recipe and f"`{recipe}`",
         "backbone started from": _start(model),
         "trained on": dataset,
@@ -166,59 +157,22 @@ def make_card(
         "steps": summary.get("steps"),
         "seed": config.seed,
     }
-    rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items() if value is not None)
-    return ModelCard(
-        f"""---
-{metadata.to_yaml()}
----
-
-# {name}
-
-{intro} Made with glimpsenet.
-
-{_figures(dataset, split, metrics, summary.get("cost"))}
-## Use
-
-```python
-import glimpsenet
-from pathlib import Path
-
-run = glimpsenet.Run.from_pretrained("{repo_id}")
-for prediction in glimpsenet.predict(run, [Path("photo.jpg")]):
-    print(prediction.top(-1), prediction.boxes)  # the class, and where it looked in the photo's pixels
-```
-
-```
-glimpsenet pull {repo_id} runs/{name}
-glimpsenet predict runs/{name} photo.jpg --figure looks.png
-```
-
-Reading it executes no code of this repository: settings are JSON, weights safetensors.
-
-## What it is
-
-| | |
-|---|---|
-{rows}
-
-{len(classes)} classes: {shown}{more}
-
-## Limits
-
-- It answers with one of its classes, whatever the image shows.
-- It was measured on images like those that it was trained on.
-- The windows say where it looked, not why it answered.
-
-## Licence and citation
-
-glimpsenet is MIT-licensed. What these weights may be used for depends on their data and on the weights that they
-started from; who publishes them says it here.
-
-- I. Supeene, K. Wang: *Recurrent GlimpseNet*, Stanford University.
-- S. H. Tan, R. Dong, K. Ma: *Multi-Glimpse Network: A Robust and Efficient Classification Architecture based on
-  Recurrent Downsampled Attention*, BMVC 2021, [arXiv 2111.02018](https://arxiv.org/abs/2111.02018).
-"""
+    content = render(
+        "card.md",
+        metadata=metadata.to_yaml(),
+        repo_id=repo_id,
+        name=name,
+        windows=model.num_glimpses - 1,
+        dataset=dataset,
+        split=split,
+        num_images=metrics and metrics["num_images"],
+        glimpses=metrics and len(metrics["accuracy"]),
+        measured=metrics and _figures(metrics, summary.get("cost")),
+        facts=facts,
+        classes=[printable(name) for name in classes],
+        most_classes=MOST_CLASSES,
     )
+    return ModelCard(content)
 
 
 def _start(model: ModelConfig) -> str | None:
@@ -243,21 +197,13 @@ def _eval_results(dataset: str, split: str, accuracy: list[float]) -> list[EvalR
     ]
 
 
-def _figures(dataset: str, split: str, metrics: dict[str, Any] | None, cost: dict[str, Any] | None) -> str:
-    """The table of what was measured, one column a glimpse."""
-    if metrics is None:
-        return "Nobody has measured it: `glimpsenet evaluate` does.\n"
+def _figures(metrics: dict[str, Any], cost: dict[str, Any] | None) -> dict[str, list[str]]:
+    """What was measured, each with one number a glimpse, or none if it was not."""
     share = cost and cost["share_of_full_pass"]
-    rows = {
+    return {
         "accuracy": [f"{value:.3f}" for value in metrics["accuracy"]],
         "side of the window, share of the image's": [f"{value:.2f}" for value in metrics["mean_scale"]],
         "objects found so far": [f"{value:.1%}" for value in metrics["found_rate"] or []],
         "operations, billions": [f"{value / 1e9:.3g}" for value in cost["operations"]] if cost else [],
         "... of one pass over the full image": [f"{value:.0%}" for value in share or []],
     }
-    steps = len(metrics["accuracy"])
-    lines = [f"| after glimpse | {' | '.join(str(step) for step in range(1, steps + 1))} |", "|---" * (steps + 1) + "|"]
-    lines += [f"| {name} | {' | '.join(values)} |" for name, values in rows.items() if values]
-    table = "\n".join(lines)
-    caution = "" if split == "test" else " These images chose the checkpoint, so the figures are optimistic."
-    return f"Measured on {metrics['num_images']:,} {split} images of {dataset}.{caution}\n\n{table}\n"

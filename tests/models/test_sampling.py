@@ -54,12 +54,13 @@ def test_bilinear_equals_a_slow_per_pixel_sampler(seed, size):
     torch.testing.assert_close(fast, slow_sampler(image[0, 0], affine[0], size, "zeros"), atol=1e-5, rtol=0)
 
 
-def test_aligned_corners_equal_torchs_affine_grid_as_mgnet_uses_it():
-    torch.manual_seed(0)
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_windows_are_sampled_on_torchs_affine_grid(align_corners):
+    """With aligned corners, as MGNet uses it."""
     images, affine = torch.rand(4, 3, 32, 32), random_windows(4)
-    generator = BilinearGlimpses(12, align_corners=True)
-    grid = F.affine_grid(geometry.affine_to_matrix(affine), [4, 3, 12, 12], align_corners=True)
-    expected = F.grid_sample(images, grid, align_corners=True)
+    generator = BilinearGlimpses(12, align_corners)
+    grid = F.affine_grid(geometry.affine_to_matrix(affine), [4, 3, 12, 12], align_corners)
+    expected = F.grid_sample(images, grid, align_corners=align_corners)
     torch.testing.assert_close(generator(generator.prepare(images), affine), expected, atol=1e-5, rtol=0)
 
 

@@ -7,8 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glimpsenet import geometry
-from glimpsenet.policies.distributions import CategoricalWindows, GaussianWindows, overlap, squash_to_window, unsquash
+from glimpsenet.policies.distributions import CategoricalWindows, GaussianWindows, squash_to_window, unsquash
 
 WINDOWS = torch.tensor([[[0.3, -0.5, 0.0], [0.3, 0.5, 0.0], [0.6, 0.0, 0.0]]])
 
@@ -80,17 +79,3 @@ def test_a_scale_that_is_given_has_no_density():
     torch.testing.assert_close(
         d.log_probability(window), 2 * torch.distributions.Normal(0.0, 1.0).log_prob(torch.zeros(1))
     )
-
-
-@given(
-    a=st.tuples(st.floats(0.05, 1), st.floats(-1, 1), st.floats(-1, 1)),
-    b=st.tuples(st.floats(0.05, 1), st.floats(-1, 1), st.floats(-1, 1)),
-)
-def test_overlap_is_intersection_over_union(a, b):
-    one, other = torch.tensor([a], dtype=torch.float64), torch.tensor([b], dtype=torch.float64)
-    value = overlap(one, other)
-    torch.testing.assert_close(value, overlap(other, one))
-    torch.testing.assert_close(overlap(one, one), torch.ones(1, dtype=torch.float64))
-    both = geometry.covered_share(one, geometry.affine_to_box(other, 2), 2) * (2 * other[:, 0]) ** 2
-    union = (2 * one[:, 0]) ** 2 + (2 * other[:, 0]) ** 2 - both
-    torch.testing.assert_close(value, both / union)

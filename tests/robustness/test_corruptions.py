@@ -5,7 +5,6 @@ import torch
 from glimpsenet.data.imagenet import CORRUPTIONS
 from glimpsenet.errors import UserError
 from glimpsenet.robustness.corruptions import SEVERITIES, corrupt
-from glimpsenet.robustness.intervals import accuracy_with_interval, paired_difference, wilson_interval
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -50,34 +49,3 @@ def test_images_that_are_too_small_are_refused():
     with pytest.raises(UserError, match="32 pixels or more a side; these have 16"):
         corrupt(torch.zeros(1, 3, 16, 16), "fog", 1)
     assert SEVERITIES == (1, 2, 3, 4, 5)
-
-
-# ---- intervals -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("right", "images"), [(0, 50), (1, 50), (25, 50), (50, 50), (190, 200)])
-def test_wilsons_interval_is_scipys(right, images):
-    from scipy.stats import binomtest
-
-    theirs = binomtest(right, images).proportion_ci(method="wilson")
-    assert wilson_interval(right, images) == pytest.approx((theirs.low, theirs.high), abs=1e-6)
-
-
-def test_accuracies_come_with_their_interval():
-    told = accuracy_with_interval(torch.tensor([True, False, True, True]))
-    assert told["accuracy"] == 0.75
-    assert told["interval"] == wilson_interval(3, 4)
-
-
-def test_paired_differences_are_surer_than_the_accuracies():
-    """Two models that differ on two images of 100: hard to see in accuracies, plain in pairs."""
-    generator = torch.Generator().manual_seed(0)
-    one = (torch.rand(100, generator=generator) < 0.6).double()
-    other = one.clone()
-    wrong = one.nonzero()[:8, 0]
-    other[wrong] = 0
-    told = paired_difference([one], [other])
-    assert told["difference"] == pytest.approx(0.08)
-    low, high = told["interval"]
-    assert 0.02 < low < 0.08 < high < 0.15
-    assert paired_difference([one], [one]) == {"difference": 0.0, "interval": (0.0, 0.0)}

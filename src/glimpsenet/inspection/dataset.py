@@ -252,11 +252,7 @@ def union_share(windows: Float[Tensor, "image window 3"]) -> Float[Tensor, "imag
 
 def repeats(windows: Float[Tensor, "image window 3"]) -> Bool[Tensor, "image move"]:
     """Whether each window but the first of every image overlaps an earlier one with an IoU above 0.5."""
-    low, high = windows[..., 1:] - windows[..., :1], windows[..., 1:] + windows[..., :1]
-    sides = torch.minimum(high[:, :, None], high[:, None]) - torch.maximum(low[:, :, None], low[:, None])
-    shared = sides.clamp(min=0).prod(-1)
-    area = (2 * windows[..., 0]).square()
-    overlap = shared / (area[:, :, None] + area[:, None] - shared)
+    overlap = geometry.overlap(windows[:, :, None], windows[:, None])
     return (overlap.tril(-1) > REPEATED_IOU).any(2)[:, 1:]
 
 

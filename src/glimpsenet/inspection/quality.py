@@ -26,18 +26,16 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
-from scipy import stats
 from torch import Tensor
 
 from glimpsenet.inspection.figures import PALETTE, save_result
 from glimpsenet.inspection.gradients import WindowLoss, check_step, last_loss, observe
 from glimpsenet.inspection.sweep import PARAMETERS, NoRoomError, Parameter, Sweep, sweep
+from glimpsenet.intervals import bootstrap_interval, wilson_interval
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.models.sampling import GlimpseGenerator
 from glimpsenet.policies.base import Policy, ScaleRange
 
-RESAMPLES = 2000
-"""Bootstrap samples an interval is made of."""
 SMOOTHING = 0.1
 """Share of the range over which the loss is averaged."""
 FEWEST_POINTS = 20
@@ -265,16 +263,10 @@ def _estimate(groups: list[Float[np.ndarray, "sweep"]], measure: Measure, rng: n
     numbers = np.concatenate(groups)
     value = float(measure.summary(numbers))
     if measure.is_share:
-        interval = stats.binomtest(round(numbers.sum()), len(numbers)).proportion_ci(0.95, method="wilson")
-        return Estimate(value, float(interval.low), float(interval.high))
+        return Estimate(value, *wilson_interval(round(numbers.sum()), len(numbers)))
     if min(map(len, groups)) < 2:  # one sweep says nothing of how much sweeps differ
         return Estimate(value, math.nan, math.nan)
-
-    def pooled(*resampled: np.ndarray, axis: int) -> np.ndarray:
-        return measure.summary(np.concatenate(resampled, axis), axis=axis)
-
-    interval = stats.bootstrap(groups, pooled, n_resamples=RESAMPLES, method="percentile", rng=rng).confidence_interval
-    return Estimate(value, float(interval.low), float(interval.high))
+    return Estimate(value, *bootstrap_interval(groups, rng, measure.summary))
 
 
 def with_generator(model: GlimpseNet, generator: GlimpseGenerator) -> GlimpseNet:

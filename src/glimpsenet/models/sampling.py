@@ -29,6 +29,7 @@ def sampling_grid(
     With ``align_corners`` the outermost positions are the window's ends (MGNet), else the centres of the glimpse's
     pixels, which tile the window.
     """
+    # F.affine_grid computes the same in 2 to 15 times the time: it allows rotation, without which x and y separate.
     extent = 1.0 if align_corners else 1 - 1 / glimpse_size
     ticks = torch.linspace(-extent, extent, glimpse_size, dtype=affine.dtype, device=affine.device)
     x, y = (affine[:, 1:, None] + affine[:, :1, None] * ticks).unbind(1)

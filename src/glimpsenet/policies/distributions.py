@@ -13,8 +13,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from glimpsenet import geometry
-
 
 class WindowDistribution(abc.ABC):
     """A distribution over the next window of each image of a batch."""
@@ -165,11 +163,3 @@ def unsquash(affine: Float[Tensor, "*batch 3"], scale_range: tuple[float, float]
     room = 1 - scale
     centre = torch.where(room > 0, affine[..., 1:] / room.clamp(min=1e-9), 0)
     return torch.cat([first, (centre + 1) / 2], -1)
-
-
-def overlap(windows: Float[Tensor, "*batch 3"], others: Float[Tensor, "*#batch 3"]) -> Float[Tensor, "*batch"]:
-    """Area that two windows share over the area of both together (0..1)."""
-    box, other = geometry.affine_to_box(windows, 2), geometry.affine_to_box(others, 2)
-    shared = (torch.minimum(box[..., 2:], other[..., 2:]) - torch.maximum(box[..., :2], other[..., :2])).clamp(min=0)
-    shared = shared.prod(-1)
-    return shared / (4 * (windows[..., 0].square() + others[..., 0].square()) - shared)

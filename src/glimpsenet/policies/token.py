@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from glimpsenet import geometry
 from glimpsenet.models.state import GlimpseState
 from glimpsenet.policies.base import StochasticPolicy
-from glimpsenet.policies.distributions import CategoricalWindows, overlap
+from glimpsenet.policies.distributions import CategoricalWindows
 from glimpsenet.precision import at_least_float32
 
 
@@ -88,7 +88,7 @@ class TokenPolicy(StochasticPolicy):
         """Whether each window overlaps every one looked at (the first look does not count) by no more than allowed."""
         unseen = torch.ones(windows.shape[:2], dtype=torch.bool, device=windows.device)
         for seen in affine.unbind(1)[1:]:
-            unseen &= overlap(windows, seen[:, None]) <= self.max_overlap
+            unseen &= geometry.overlap(windows, seen[:, None]) <= self.max_overlap
         return unseen
 
     def extra_repr(self) -> str:

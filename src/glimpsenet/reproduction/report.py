@@ -1,7 +1,6 @@
 """The report: the paper's table beside ours, as report.json, report.md and a self-contained report.html."""
 
 import base64
-import html
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from glimpsenet.provenance import common_machine
 from glimpsenet.recipes import PAPER
 from glimpsenet.reproduction.figures import plot_rows, plot_scanpaths_by_row
 from glimpsenet.reproduction.rows import OURS, REPORTED, WHOLE, Setting
+from glimpsenet.templates import render
 from glimpsenet.training.series import Record
 
 PAPER_BASELINE, PAPER_RANDOM, PAPER_NONE = 83.99, 81.33, 75.2
@@ -29,6 +29,11 @@ class Section:
     table: Sequence[Sequence[str]] = ()
     """First row: column names."""
     picture: Path | None = None
+
+    def picture_data(self) -> str:
+        """The picture's file in base64."""
+        assert self.picture is not None
+        return base64.b64encode(self.picture.read_bytes()).decode()
 
 
 def write_report(
@@ -230,46 +235,9 @@ def _cost_table(rows: dict[str, Any]) -> list[list[str]]:
 
 def to_markdown(sections: Sequence[Section]) -> str:
     """GitHub's Markdown; pictures by name."""
-    parts = []
-    for level, section in enumerate(sections):
-        parts.append(f"{'#' if level == 0 else '##'} {section.title}")
-        if section.text:
-            parts.append(section.text)
-        if section.table:
-            head, *body = ["| " + " | ".join(row) + " |" for row in section.table]
-            parts.append("\n".join([head, "|---" + "|---:" * (len(section.table[0]) - 1) + "|", *body]))
-        if section.picture:
-            parts.append(f"![{section.title}]({section.picture.name})")
-    return "\n\n".join(parts) + "\n"
-
-
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid #ddd; text-align: right }
-th:first-child, td:first-child { text-align: left }
-img { max-width: 100% }
-"""
+    return render("report.md", sections=sections)
 
 
 def to_html(sections: Sequence[Section]) -> str:
     """One file without links: pictures are inside."""
-    parts = [
-        "<!doctype html><html lang='en'><meta charset='utf-8'>",
-        f"<title>{html.escape(sections[0].title)}</title>",
-    ]
-    parts.append(f"<style>{STYLE}</style>")
-    for level, section in enumerate(sections):
-        tag = "h1" if level == 0 else "h2"
-        parts.append(f"<{tag}>{html.escape(section.title)}</{tag}>")
-        if section.text:
-            parts.append(f"<p>{html.escape(section.text)}</p>")
-        if section.table:
-            head, *body = section.table
-            parts.append("<table><tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in head) + "</tr>")
-            parts += ["<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in body]
-            parts.append("</table>")
-        if section.picture:
-            data = base64.b64encode(section.picture.read_bytes()).decode()
-            parts.append(f"<img alt='{html.escape(section.title)}' src='data:image/png;base64,{data}'>")
-    return "\n".join(parts) + "\n</html>\n"
+    return render("report.html", sections=sections)

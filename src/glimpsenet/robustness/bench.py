@@ -24,6 +24,7 @@ from glimpsenet.data.imagenet import CORRUPTIONS
 from glimpsenet.data.loading import open_data
 from glimpsenet.data.sample import GlimpseDataset, collate
 from glimpsenet.errors import UserError
+from glimpsenet.intervals import accuracy_with_interval, paired_difference
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.robustness.attacks import (
     MGNET,
@@ -37,7 +38,6 @@ from glimpsenet.robustness.attacks import (
     white_box_parts,
 )
 from glimpsenet.robustness.corruptions import SEVERITIES, corrupt, import_corruptions
-from glimpsenet.robustness.intervals import accuracy_with_interval, paired_difference
 from glimpsenet.runs import Run
 
 Attack = Literal["mgnet", "pgd", "score", "autoattack", "square", "unbounded"]

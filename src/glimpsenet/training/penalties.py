@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from glimpsenet.policies.distributions import overlap
+from glimpsenet import geometry
 
 
 def scale_penalty(affine: Float[Tensor, "batch step 3"]) -> Float[Tensor, ""]:
@@ -28,4 +28,4 @@ def overlap_penalty(affine: Float[Tensor, "batch step 3"]) -> Float[Tensor, ""]:
     """Mean overlap of all pairs of windows, the first look left out, 0..1; 0 for fewer than two windows."""
     windows = affine[:, 1:]
     first, second = torch.triu_indices(windows.shape[1], windows.shape[1], 1, device=affine.device)
-    return overlap(windows[:, first], windows[:, second]).mean() if len(first) else affine.new_zeros(())
+    return geometry.overlap(windows[:, first], windows[:, second]).mean() if len(first) else affine.new_zeros(())
