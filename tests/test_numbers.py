@@ -23,7 +23,7 @@ from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
 from glimpsenet.models.sampling import BilinearGlimpses, GlimpseGenerator, LinearizedGlimpses, MipmapGlimpses
 from glimpsenet.models.state import GlimpseState
 from glimpsenet.policies.baselines import FixedGlimpses, RandomGlimpses
-from glimpsenet.policies.distributions import CategoricalWindows, GaussianWindows, overlap, squash_to_window, unsquash
+from glimpsenet.policies.distributions import CategoricalWindows, GaussianWindows, squash_to_window, unsquash
 from glimpsenet.policies.localization import GradientRescaling, LocalizationNetwork, SpatiotemporalLocalization
 from glimpsenet.policies.token import TokenPolicy
 from glimpsenet.training.penalties import overlap_penalty, scale_penalty
@@ -242,7 +242,7 @@ def test_raw_numbers_at_their_limits_are_windows_inside(scale_range, raw):
     assert (
         GaussianWindows(torch.full((1, 3), 40 * (raw - 0.5)), 0.1, scale_range).log_probability(window).isfinite().all()
     )
-    assert overlap(window, window).item() == pytest.approx(1, abs=1e-4)
+    assert geometry.overlap(window, window).item() == pytest.approx(1, abs=1e-4)
 
 
 # ---- one glimpse and sixteen, one class and ten thousand -----------------------------------------------------------
