@@ -21,25 +21,25 @@ class GlimpseLoss(NamedTuple):
     """The loss and its parts."""
 
     total: Float[Tensor, ""]
-    per_step: Float[Tensor, "step"]
-    """Mean cross-entropy of each step's answer."""
+    per_glimpse: Float[Tensor, "glimpse"]
+    """Mean cross-entropy of each glimpse's answer."""
     auxiliary: Float[Tensor, ""]
     """Mean cross-entropy of the auxiliary classifier; 0 without one."""
 
 
-def step_losses(
-    logits: Float[Tensor, "batch step class_"], labels: Int[Tensor, "batch"]
-) -> Float[Tensor, "batch step"]:
-    """Cross-entropy of every step's answer, in float32 at least."""
+def glimpse_losses(
+    logits: Float[Tensor, "batch glimpse class_"], labels: Int[Tensor, "batch"]
+) -> Float[Tensor, "batch glimpse"]:
+    """Cross-entropy of every glimpse's answer, in float32 at least."""
     logits = at_least_float32(logits)
     return F.cross_entropy(logits.transpose(1, 2), labels[:, None].expand(-1, logits.shape[1]), reduction="none")
 
 
 def glimpse_loss(output: GlimpseOutput, labels: Int[Tensor, "batch"], auxiliary_weight: float) -> GlimpseLoss:
     """The training loss; ``auxiliary_weight`` is alpha."""
-    per_step = step_losses(output.logits, labels).mean(0)
+    per_glimpse = glimpse_losses(output.logits, labels).mean(0)
     if output.auxiliary_logits is None or output.auxiliary_logits.shape[1] == 0:
-        return GlimpseLoss(per_step.mean(), per_step, torch.zeros_like(per_step[0]))
-    auxiliary = step_losses(output.auxiliary_logits, labels).mean()
-    total = (1 - auxiliary_weight) * per_step.mean() + auxiliary_weight * auxiliary
-    return GlimpseLoss(total, per_step, auxiliary)
+        return GlimpseLoss(per_glimpse.mean(), per_glimpse, torch.zeros_like(per_glimpse[0]))
+    auxiliary = glimpse_losses(output.auxiliary_logits, labels).mean()
+    total = (1 - auxiliary_weight) * per_glimpse.mean() + auxiliary_weight * auxiliary
+    return GlimpseLoss(total, per_glimpse, auxiliary)

@@ -34,7 +34,7 @@ def digits() -> Config:
     """Digit scenes; 80 px, four 20 px glimpses, 1,125 steps of 64 fresh scenes.
 
     A token policy whose scores predict how well each window would be read (the value map), learned while looking
-    elsewhere now and then, after a fifth of the schedule at random; separate batch normalisation for first look and
+    elsewhere now and then, after a fifth of the schedule at random; separate batch normalisation for first glimpse and
     windows, anti-aliased glimpses, fusion that begins with equal attention. ``docs/localization.md`` says what each
     part gives.
     """
@@ -64,7 +64,7 @@ def digits() -> Config:
 
 
 def digits_far() -> Config:
-    """The same digits on a canvas of 120 px with 16 clutter patches: under 3 px wide in the first look.
+    """The same digits on a canvas of 120 px with 16 clutter patches: under 3 px wide in the first glimpse.
 
     The policy chooses between wide windows, to find, and narrow ones, to read.
     """

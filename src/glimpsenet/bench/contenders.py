@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from glimpsenet.losses import step_losses
+from glimpsenet.losses import glimpse_losses
 from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
 from glimpsenet.models.state import GlimpseState
 from glimpsenet.policies.base import Policy, ScaleRange
@@ -103,7 +103,7 @@ class PPO(PolicyGradient):
     def gain(self, output: GlimpseOutput, log_probability: Tensor, advantage: Tensor) -> Tensor:
         """See :class:`~glimpsenet.training.objectives.PolicyGradient`."""
         if self.passed == 0:
-            self.first = [output.affine.detach(), log_probability.detach(), advantage]
+            self.first = [output.windows.detach(), log_probability.detach(), advantage]
         _, before, advantage = (tensor.to(log_probability.device) for tensor in self.first)
         self.passed = (self.passed + 1) % self.passes
         ratio = (log_probability - before).exp()
@@ -140,7 +140,7 @@ class BestOfCandidates(Policy):
         self.rewards: list[Float[Tensor, "batch candidate"]] = []
 
     @torch.no_grad()
-    def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
+    def choose(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
         """See :class:`~glimpsenet.policies.base.Policy`."""
         (model,) = self._model
         distribution = model.policy.distribution(state)
@@ -178,8 +178,8 @@ class Listwise(Objective):
         policy, state = model.policy, output.state
         (looked,) = self._newest
         losses = []
-        for step, (windows, rewards) in enumerate(zip(looked.windows, looked.rewards, strict=True), 2):
-            distribution = policy.distribution(state.before(step))
+        for glimpse, (windows, rewards) in enumerate(zip(looked.windows, looked.rewards, strict=True), 2):
+            distribution = policy.distribution(state.before(glimpse))
             chances = torch.stack([distribution.log_probability(window) for window in windows.unbind(1)], 1)
             target = (rewards / self.tau).softmax(1)
             losses.append(-(target * chances.log_softmax(1)).sum(1).mean())
@@ -204,7 +204,7 @@ class FeatureMapConfig(ObjectiveConfig):
 
 
 class FeatureMap(Objective):
-    """No pixel is sampled for the policy's sake: its window is moved over the detached map of the first look.
+    """No pixel is sampled for the policy's sake: its window is moved over the detached map of the first glimpse.
 
     The bilinear average of that map in the window goes through a classifier of its own; the loss moves the window.
     """
@@ -220,11 +220,11 @@ class FeatureMap(Objective):
         """See :class:`Objective`."""
         first = at_least_float32(output.state.features[0].maps[0].detach())
         losses = []
-        for step in range(2, output.state.glimpse):
-            affine = model.policy(output.state.before(step).detached())
-            ticks = torch.linspace(-1 + 1 / self.points, 1 - 1 / self.points, self.points, device=affine.device)
+        for glimpse in range(2, output.state.glimpse):
+            window = model.policy(output.state.before(glimpse).detached())
+            ticks = torch.linspace(-1 + 1 / self.points, 1 - 1 / self.points, self.points, device=window.device)
             own = torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"), -1)
-            grid = affine[:, None, None, 1:] + affine[:, None, None, :1] * own
+            grid = window[:, None, None, 1:] + window[:, None, None, :1] * own
             pooled = F.grid_sample(first, grid, "bilinear", "border", False).mean((2, 3))
             losses.append(F.cross_entropy(self.classifier(pooled), labels))
         return torch.stack(losses).mean()
@@ -259,16 +259,16 @@ class Guidance(Objective):
     def forward(self, model: GlimpseNet, output: GlimpseOutput, labels: Tensor, boxes: Tensor) -> Tensor:
         """See :class:`Objective`."""
         state = output.state
-        steps, batch = range(2, state.glimpse), len(labels)
-        uniform = torch.rand(batch, len(steps) * self.candidates, 3, device=labels.device)
+        glimpses, batch = range(2, state.glimpse), len(labels)
+        uniform = torch.rand(batch, len(glimpses) * self.candidates, 3, device=labels.device)
         windows = squash_to_window(uniform, self.scale_range)
         with torch.no_grad():
             rewards = judge(model, state.images, windows, labels)
-        best = rewards.unflatten(1, (len(steps), self.candidates)).argmax(2)
-        wanted = windows.unflatten(1, (len(steps), self.candidates))
+        best = rewards.unflatten(1, (len(glimpses), self.candidates)).argmax(2)
+        wanted = windows.unflatten(1, (len(glimpses), self.candidates))
         losses = [
-            distance_to(wanted[torch.arange(batch), place, best[:, place]], model.policy, state.before(step))
-            for place, step in enumerate(steps)
+            distance_to(wanted[torch.arange(batch), place, best[:, place]], model.policy, state.before(glimpse))
+            for place, glimpse in enumerate(glimpses)
         ]
         return torch.stack(losses).mean()
 
@@ -283,7 +283,7 @@ def judge(
     assert model.auxiliary_classifier is not None
     training = model.backbone.training
     model.backbone.eval()
-    glimpses = model.glimpses(images, windows)
-    features = model.backbone(glimpses.flatten(0, 1)).pooled
+    crops = model.crops(images, windows)
+    features = model.backbone(crops.flatten(0, 1)).pooled
     model.backbone.train(training)
-    return -step_losses(model.auxiliary_classifier(features).unflatten(0, glimpses.shape[:2]), labels)
+    return -glimpse_losses(model.auxiliary_classifier(features).unflatten(0, crops.shape[:2]), labels)

@@ -63,7 +63,7 @@ class Candidate:
     def judge(self) -> dict[str, Any]:
         """Accuracy, glimpses and operations, which no clock changes."""
         outputs = [self.predictor(chunk) for chunk in self.test.images.split(CHUNK)]
-        glimpses = torch.cat([output.looks for output in outputs]).cpu()
+        glimpses = torch.cat([output.num_glimpses for output in outputs]).cpu()
         answers = torch.cat([output.logits.argmax(-1) for output in outputs]).cpu()
         return {
             "candidate": self.name,

@@ -217,35 +217,35 @@ def summarize(entries: Sequence[Mapping[str, Any]], judged: str = "learned") -> 
     def mean(values: Sequence[float]) -> float:
         return statistics.fmean(values)
 
-    def steps(policy: str, name: str) -> list[float] | None:
+    def by_glimpse(policy: str, name: str) -> list[float] | None:
         lists = [p[policy][name] for p in policies if policy in p]
         return [mean(column) for column in zip(*lists, strict=True)] if lists and lists[0] is not None else None
 
     accuracies = [p[judged]["accuracy"][-1] for p in policies]
     found = [p[judged]["found_rate"] for p in policies]
-    shares = [gain_share(p) if judged == "learned" else None for p in policies]
+    shares = [gap_closed(p) if judged == "learned" else None for p in policies]
     return {
         "accuracy": mean(accuracies),
         "accuracy_deviation": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
         "accuracies": accuracies,
-        "accuracy_by_step": steps(judged, "accuracy"),
-        "found_rate": steps(judged, "found_rate"),
+        "accuracy_by_glimpse": by_glimpse(judged, "accuracy"),
+        "found_rate": by_glimpse(judged, "found_rate"),
         "found_rates": None if found[0] is None else [rates[-1] for rates in found],
-        "hit_rate": steps(judged, "hit_rate"),
-        "mean_scale": steps(judged, "mean_scale"),
+        "hit_rate": by_glimpse(judged, "hit_rate"),
+        "mean_scale": by_glimpse(judged, "mean_scale"),
         **{name: mean([p[name]["accuracy"][-1] for p in policies]) for name in ("random", "center", "none")},
         "random_accuracies": [p["random"]["accuracy"][-1] for p in policies],
         "oracle": mean([p["oracle"]["accuracy"][-1] for p in policies]) if "oracle" in policies[0] else None,
-        "gain_share": None if None in shares else mean([share for share in shares if share is not None]),
-        "gain_shares": shares,
+        "gap_closed": None if None in shares else mean([share for share in shares if share is not None]),
+        "gap_closed_by_seed": shares,
         "steps": entries[0]["summary"]["steps"],
         "seconds": mean([entry["summary"]["seconds"] for entry in entries]),
         "share_of_full_pass": entries[0]["summary"]["cost"]["share_of_full_pass"],
     }
 
 
-def gain_share(policies: Mapping[str, Any]) -> float | None:
-    """(learned - random) / (oracle - random); None without boxes, or where no windows tell more than the first look.
+def gap_closed(policies: Mapping[str, Any]) -> float | None:
+    """(learned - random) / (oracle - random); None without boxes, or where no windows tell more than the first glimpse.
 
     A model that ignores its windows has an oracle that is better than random ones all the same: those do harm.
     """

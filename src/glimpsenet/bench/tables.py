@@ -21,7 +21,7 @@ def method_table(methods: dict[str, Any]) -> Table:
                 number(min(values["accuracies"])),
                 number(values["random"]),
                 number(values["oracle"]),
-                number(values["gain_share"], "{:.0%}"),
+                number(values["gap_closed"], "{:.0%}"),
                 number(values["found_rate"][-1] if values["found_rate"] else None),
                 number(values["steps_to_reference"], "{} steps"),
                 number(values["seconds"], "{:.0f}"),

@@ -27,9 +27,9 @@ class Look:
     label: str | None = None
     """True class of the image, by name; if not given, that of its folder, or else the predicted one."""
     loss: LossName = "last"
-    """Whose derivative: the last step's loss, the window's own step's, the auxiliary or the whole training loss."""
-    windows: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="STEP=s,tx,ty")] = ()
-    """Windows to inject before, as STEP=s,tx,ty; later steps react."""
+    """The loss whose derivative is taken: after the last glimpse, after the window's own, auxiliary, or training's."""
+    windows: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="GLIMPSE=s,tx,ty")] = ()
+    """Windows to inject before, as GLIMPSE=s,tx,ty; later glimpses react."""
     allow_outside: bool = False
     """Accept windows that leave the image."""
     device: Device = "auto"
@@ -67,8 +67,11 @@ def arrows(
     with refusals_are_wrong_usage():
         result = measure(scene, loss, classes=classes)
     result.save(figure)
-    for step, gradient in enumerate(result.gradient.tolist(), 2):
-        say(f"step {step}: " + "  ".join(f"dL/d{n} {v:+.4g}" for n, v in zip(("s", "tx", "ty"), gradient, strict=True)))
+    for glimpse, gradient in enumerate(result.gradient.tolist(), 2):
+        say(
+            f"glimpse {glimpse}: "
+            + "  ".join(f"dL/d{n} {v:+.4g}" for n, v in zip(("s", "tx", "ty"), gradient, strict=True))
+        )
     say(f"drew {figure}")
 
 
@@ -78,7 +81,7 @@ def sweep(
     /,
     *,
     look: tyro.conf.OmitArgPrefixes[Look] = Look(),
-    step: int = 2,
+    glimpse: int = 2,
     parameter: Literal["s", "tx", "ty", "all"] = "all",
     points: int = 200,
     out: Path = Path("sweep"),
@@ -87,7 +90,7 @@ def sweep(
     """Run one parameter of a window over its range: loss, gradient, line of best fit.
 
     Args:
-        step: whose window, 1 is the first look.
+        glimpse: whose window, 1 is the first glimpse.
         parameter: s, tx, ty or all.
         points: how many.
         out: folder for PNG and CSV (and GIF) per parameter, and one PNG of all.
@@ -101,7 +104,7 @@ def sweep(
     results, refusals = [], []
     for name in tool.PARAMETERS if parameter == "all" else (parameter,):
         try:
-            result = tool.sweep(scene, name, step=step, points=points, scale_range=scale_range, loss=loss)
+            result = tool.sweep(scene, name, glimpse=glimpse, points=points, scale_range=scale_range, loss=loss)
         except tool.NoRoomError as error:
             refusals.append(str(error))
             continue
@@ -128,7 +131,7 @@ def field(
     /,
     *,
     look: tyro.conf.OmitArgPrefixes[Look] = Look(),
-    step: int = 2,
+    glimpse: int = 2,
     points: int = 21,
     scale: float | None = None,
     figure: Figure = Path("field.png"),
@@ -136,7 +139,7 @@ def field(
     """Draw the loss over all places of a window, with the direction of descent.
 
     Args:
-        step: whose window, 1 is the first look.
+        glimpse: whose window, 1 is the first glimpse.
         points: places a side.
         scale: s of the window; what the model chose if not given.
     """
@@ -144,7 +147,7 @@ def field(
 
     scene, loss, *_ = observe(run, image, look)
     with refusals_are_wrong_usage():
-        measure(scene, step=step, points=points, scale=scale, loss=loss).save(figure)
+        measure(scene, glimpse=glimpse, points=points, scale=scale, loss=loss).save(figure)
     say(f"drew {figure}")
 
 
@@ -153,7 +156,7 @@ def inject(
     image: ImageFile,
     /,
     *,
-    windows: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="STEP=s,tx,ty")],
+    windows: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="GLIMPSE=s,tx,ty")],
     allow_outside: bool = False,
     device: Device = "auto",
     figure: Figure = Path("inject.png"),
@@ -161,7 +164,7 @@ def inject(
     """Look where you say, and see what the model makes of it.
 
     Args:
-        windows: one or more windows, as STEP=s,tx,ty; steps that are not named look for themselves.
+        windows: one or more windows, as GLIMPSE=s,tx,ty; glimpses that are not named look for themselves.
         allow_outside: accept windows that leave the image.
         figure: picture to write: without and with the windows.
     """
@@ -175,7 +178,9 @@ def inject(
     chosen = injection.parse_windows(windows, loaded.model.num_glimpses, allow_outside=allow_outside)
     result = injection.inject(loaded.model, picture, chosen, classes=loaded.classes)
     for row in result.rows:
-        answers = (f"{label} {value:.2f}" for step in range(1, len(row.affine) + 1) for label, value in row.top(step))
+        answers = (
+            f"{label} {value:.2f}" for glimpse in range(1, len(row.windows) + 1) for label, value in row.top(glimpse)
+        )
         say(printable(f"{row.name}: {'  ->  '.join(answers)}"))
     result.save(figure)
     say(f"drew {figure}")
@@ -238,7 +243,7 @@ def quality(
     data: Path | None = None,
     generators: tuple[Literal["own", "bilinear", "mipmap", "linearized"], ...] = ("own",),
     images: int = 50,
-    step: int = 2,
+    glimpse: int = 2,
     points: int = 100,
     loss: LossName = "last",
     policy: Literal["learned", "random", "oracle"] = "learned",
@@ -253,7 +258,7 @@ def quality(
         data: image folder with val/CLASS; each run's own validation images if not given.
         generators: how windows are sampled while measuring; "own" is the run's way.
         images: how many, spread over classes.
-        step: whose window, 1 is the first look.
+        glimpse: whose window, 1 is the first glimpse.
         points: of each sweep.
         loss: whose derivative.
         policy: around which windows: the model's, random ones (the same for all), or the boxes.
@@ -272,7 +277,7 @@ def quality(
     settings: dict[str, Any] = {
         "data": data,
         "images": images,
-        "step": step,
+        "glimpse": glimpse,
         "points": points,
         "loss": loss,
         "seed": seed,

@@ -66,7 +66,7 @@ def evaluate(
             print(json_module.dumps(result), file=output)
             return
         print_table(*evaluation_table(results, result["split"]))
-        if line := gain_line(results, result.get("glimpse_gain_share")):
+        if line := gain_line(results, result.get("gain_due_to_placement")):
             say(line)
         if result["split"] == "val":
             say(OPTIMISTIC)
@@ -189,9 +189,9 @@ def export(
 
 
 def print_predictions(rows: list[dict[str, Any]], early_exit: bool) -> None:
-    """The answer for each image, and what it was after the first look."""
+    """The answer for each image, and what it was after the first glimpse."""
     table = [[row["file"], row["class"], f"{row['probability']:.2f}", row["steps"][0]["class"]] for row in rows]
-    columns = ["file", "class", "probability", "after the first look"]
+    columns = ["file", "class", "probability", "after the first glimpse"]
     if early_exit:
         columns.append("glimpses")
         table = [[*cells, str(len(row["steps"]))] for cells, row in zip(table, rows, strict=True)]

@@ -74,7 +74,7 @@ def import_mgnet(
         checkpoint: MGNet's Lightning checkpoint, or a plain state dict.
         run: a new run folder.
         backbone: the ResNet it has.
-        num_glimpses: T, the first look included.
+        num_glimpses: T, the first glimpse included.
         image_size: side of its images in pixels.
         scale_factor: its glimpses are image_size // scale_factor pixels.
         scale_range: smallest and largest s.

@@ -134,13 +134,13 @@ def reproduce(
     report = write_report(found, out, setting, command=typed_command())
     print_table(
         f"accuracy after the last glimpse, {report['data']}",
-        ["row", "seeds", "here", "first look", "random", "mean s"],
+        ["row", "seeds", "here", "first glimpse", "random", "mean s"],
         [
             [
                 row,
                 str(values["seeds"]),
-                *(f"{values[name]:.3f}" for name in ("accuracy", "first_look", "random")),
-                f"{values['affine_mean'][0]:.2f}",
+                *(f"{values[name]:.3f}" for name in ("accuracy", "first_glimpse", "random")),
+                f"{values['window_mean'][0]:.2f}",
             ]
             for row, values in report["rows"].items()
         ],

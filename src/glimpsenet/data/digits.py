@@ -3,7 +3,7 @@
     scene = clip(max(clutter patches, digit) + noise)
 
 A black canvas; 8 patches of 7 x 7 pixels cut from random digits at random places; then the labelled digit, 16 x 16
-pixels, at a random place; then Gaussian noise. At a first look of 20 x 20 pixels an 80 px scene shows the digit as
+pixels, at a random place; then Gaussian noise. At a first glimpse of 20 x 20 pixels an 80 px scene shows the digit as
 4 x 4 pixels: enough to see that there is something, too little to read. The digits are scikit-learn's (Alpaydin &
 Kaynak 1998), 8 x 8 enlarged bilinearly, so nothing is downloaded. 1,077 of them make training scenes, 360 validation
 scenes and 360 test scenes.

@@ -52,7 +52,7 @@ class Question:
     picture: str
     """A square of the run as a PNG in a data URL."""
     windows: tuple[str, ...] = ()
-    """Windows to inject, as STEP=s,tx,ty; other steps look for themselves."""
+    """Windows to inject, as GLIMPSE=s,tx,ty; other glimpses look for themselves."""
     glimpses: int | None = None
     """T; the model's own if None."""
     exit_confidence: float = 1.0
@@ -65,7 +65,7 @@ class Question:
     """Also tell the gradient of every window."""
     label: int | None = None
     """The class whose loss is differentiated; the answer's if None."""
-    step: int = 2
+    glimpse: int = 2
     """Whose window is swept."""
 
 
@@ -111,18 +111,18 @@ class Exhibit:
         }
 
     def look(self, question: Question) -> dict[str, Any]:
-        """The scanpath, step by step, until the answer is sure enough."""
+        """The scanpath, glimpse by glimpse, until the answer is sure enough."""
         picture = self._picture(question)
         model = self._model(1 if question.policy == "none" else question.glimpses)
         policy = self._policy(question, model)
         predictor = Predictor(model, ExitRule(question.exit_confidence))
         start = time.perf_counter()
         output = predictor(picture[None], policy=policy)
-        looks = int(output.looks[0])  # waits for the device
+        looks = int(output.num_glimpses[0])  # waits for the device
         seconds = time.perf_counter() - start
-        windows, logits = output.affine[0, :looks], output.step_logits[0, :looks]
+        windows, logits = output.windows[0, :looks], output.glimpse_logits[0, :looks]
         with torch.inference_mode():
-            seen = model.glimpses(as_shown(picture)[None].to(windows), windows[None])[0]
+            seen = model.crops(as_shown(picture)[None].to(windows), windows[None])[0]
         return {
             "stopped_early": looks < model.num_glimpses,
             "milliseconds": 1000 * seconds,
@@ -135,12 +135,12 @@ class Exhibit:
     def sweep(self, question: Question) -> dict[str, Any]:
         """The curves of s, tx and ty of one window; a parameter that has no room says so."""
         scene = self._scene(question)
-        return {name: self._curve(scene, name, question.step) for name in sweeps.PARAMETERS}
+        return {name: self._curve(scene, name, question.glimpse) for name in sweeps.PARAMETERS}
 
     def field(self, question: Question) -> dict[str, Any]:
         """The loss over all places of one window, as a picture, with the direction of descent at each."""
         scene = self._scene(question)
-        result = _in_words(lambda: fields.field(scene, step=question.step, points=FIELD_POINTS))
+        result = _in_words(lambda: fields.field(scene, glimpse=question.glimpse, points=FIELD_POINTS))
         low, high = float(result.loss.min()), float(result.loss.max())
         shares = (result.loss - low) / max(high - low, 1e-12)
         colours = torch.from_numpy(colormaps["viridis"](shares.numpy())[..., :3]).permute(2, 0, 1)
@@ -180,7 +180,7 @@ class Exhibit:
         return FixedGlimpses(windows, otherwise=makers[question.policy]())
 
     def _bars(self, probabilities: Tensor) -> dict[str, Any]:
-        """The classes worth a bar: all if they are few, else those that were likely at any step, likeliest first."""
+        """The classes worth a bar: all if they are few, else those that were likely at any glimpse, likeliest first."""
         classes, shown = self.run.classes, range(len(self.run.classes))
         if len(classes) > MAX_BARS:
             likeliest = probabilities.amax(0).topk(MAX_BARS).indices
@@ -193,7 +193,7 @@ class Exhibit:
         }
 
     def _gradients(self, picture: Picture, question: Question, windows: Tensor) -> list[list[float]] | None:
-        """dL/d(s, tx, ty) of steps 2, 3, ...; None after the first look, which nobody chose."""
+        """dL/d(s, tx, ty) of glimpses 2, 3, ...; None after the first glimpse, which nobody chose."""
         if len(windows) == 1:
             return None
         return arrows(self._observe(picture, question, windows)).gradient.tolist()
@@ -201,9 +201,9 @@ class Exhibit:
     def _scene(self, question: Question) -> Scene:
         """The windows that the page shows, all of them given."""
         windows = parse_windows(question.windows, self.model.num_glimpses)
-        if sorted(windows) != list(range(1, len(windows) + 1)) or question.step not in windows:
-            raise SettingError(f"to sweep window {question.step}, send the windows of all steps from 1")
-        given = torch.tensor([windows[step] for step in sorted(windows)])
+        if sorted(windows) != list(range(1, len(windows) + 1)) or question.glimpse not in windows:
+            raise SettingError(f"to sweep window {question.glimpse}, send the windows of all glimpses from 1")
+        given = torch.tensor([windows[glimpse] for glimpse in sorted(windows)])
         return self._observe(self._picture(question), question, given)
 
     def _observe(self, picture: Picture, question: Question, windows: Tensor) -> Scene:
@@ -211,10 +211,10 @@ class Exhibit:
         given = FixedGlimpses(dict(enumerate(windows.clone(), 1)), otherwise=self.model.policy)
         return _in_words(lambda: observe(self._model(len(windows)), picture, question.label, policy=given))
 
-    def _curve(self, scene: Scene, name: sweeps.Parameter, step: int) -> dict[str, Any]:
+    def _curve(self, scene: Scene, name: sweeps.Parameter, glimpse: int) -> dict[str, Any]:
         scale_range = self.run.config.model.scale_range
         try:
-            curve = sweeps.sweep(scene, name, step=step, points=SWEEP_POINTS, scale_range=scale_range)
+            curve = sweeps.sweep(scene, name, glimpse=glimpse, points=SWEEP_POINTS, scale_range=scale_range)
         except sweeps.NoRoomError as error:
             return {"refusal": str(error)}
         return {

@@ -17,15 +17,15 @@ from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.policies.base import Policy, ScaleRange
 from glimpsenet.policies.baselines import CenterGlimpses, OracleGlimpses, RandomGlimpses
 
-Glimpses = Literal["learned", "random", "center", "none", "oracle"]
-"""Who looks: the model's own policy, nobody after the first look, or one of ``policies/baselines.py``."""
+PolicyName = Literal["learned", "random", "center", "none", "oracle"]
+"""Who looks: the model's own policy, nobody after the first glimpse, or one of ``policies/baselines.py``."""
 
 
 def evaluate(
     model: GlimpseNet,
     batches: Iterable[Batch],
     *,
-    glimpses: Glimpses | Policy = "learned",
+    policy: PolicyName | Policy = "learned",
     scale_range: ScaleRange,
     image_size: int,
     classes: list[str],
@@ -37,7 +37,7 @@ def evaluate(
     Args:
         model: put into evaluation mode.
         batches: from a loader; images not normalised.
-        glimpses: who looks; a policy of your own is put into evaluation mode and must be on the model's device.
+        policy: whose windows; a policy of your own is put into evaluation mode and must be on the model's device.
         scale_range: of the policies that do not learn.
         image_size: side of the images in pixels.
         classes: names of the classes.
@@ -46,16 +46,16 @@ def evaluate(
 
     Returns:
         The dictionary of ``evaluate --json``: policy (its class's name, if it is your own), num_images, accuracy, loss,
-        mean_scale, hit_rate, found_rate, affine_mean, affine_spread (lists, one entry a step), per_class (of the
+        mean_scale, hit_rate, found_rate, window_mean, window_spread (lists, one entry a glimpse), per_class (of the
         answer), confusion_matrix (rows true, columns predicted; None for more than 1,000 classes), skipped.
 
     Raises:
         UserError: for an unreadable image, named, without ``skip_bad``; if there is none to evaluate on.
     """
     device = model.classifier.weight.device
-    steps = 1 if glimpses == "none" else model.num_glimpses
-    metrics = ScanpathMetrics(steps, len(classes), image_size, sync=False).to(device)
-    own = glimpses.eval() if isinstance(glimpses, Policy) else None
+    num_glimpses = 1 if policy == "none" else model.num_glimpses
+    metrics = ScanpathMetrics(num_glimpses, len(classes), image_size, sync=False).to(device)
+    custom = policy.eval() if isinstance(policy, Policy) else None
     random = RandomGlimpses(scale_range, seed)
     skipped: list[str] = []
     model.eval()
@@ -66,21 +66,21 @@ def evaluate(
         if len(batch.images) == 0:
             continue
         batch = batch._replace(**{name: getattr(batch, name).to(device) for name in ("images", "labels", "boxes")})
-        policy: Policy | None = own
-        if isinstance(glimpses, str):
-            policy = {
+        looks: Policy | None = custom
+        if isinstance(policy, str):
+            looks = {
                 "random": lambda: random,
                 "center": lambda: CenterGlimpses(scale_range, model.generator.glimpse_size),
                 "oracle": lambda boxes=batch.boxes: OracleGlimpses(scale_range, boxes),
-            }.get(glimpses, lambda: None)()
+            }.get(policy, lambda: None)()
         with torch.inference_mode():
-            output = model(model.normalization(batch.images), policy=policy, num_glimpses=steps)
+            output = model(model.normalization(batch.images), policy=looks, num_glimpses=num_glimpses)
             metrics.update(output, batch)
     if not metrics.per_class.any():
         raise UserError(f"nothing to evaluate on: {skipped[0] if skipped else 'the data set is empty'}")
     per_class = metrics.right_per_class / metrics.per_class
     return {
-        "policy": glimpses if isinstance(glimpses, str) else type(glimpses).__name__,
+        "policy": policy if isinstance(policy, str) else type(policy).__name__,
         **metrics.compute(),
         "per_class": {
             name: None if rate.isnan() else float(rate) for name, rate in zip(classes, per_class, strict=True)
@@ -94,10 +94,10 @@ def evaluate_all(model: GlimpseNet, batches: Iterable[Batch], *, has_boxes: bool
     """:func:`evaluate` under every policy (the oracle only with boxes), and the glimpse gain share.
 
     Returns:
-        ``{"policies": {name: ...}, "glimpse_gain_share": share}``; the share is None where glimpses bring nothing.
+        ``{"policies": {name: ...}, "gain_due_to_placement": share}``; the share is None where glimpses bring nothing.
     """
-    names: list[Glimpses] = [name for name in get_args(Glimpses) if name != "oracle" or has_boxes]
-    results = {name: evaluate(model, batches, glimpses=name, **settings) for name in names}
+    names: list[PolicyName] = [name for name in get_args(PolicyName) if name != "oracle" or has_boxes]
+    results = {name: evaluate(model, batches, policy=name, **settings) for name in names}
     learned, random, none = (results[name]["accuracy"][-1] for name in ("learned", "random", "none"))
     gain = learned - none
-    return {"policies": results, "glimpse_gain_share": (learned - random) / gain if gain > 0 else None}
+    return {"policies": results, "gain_due_to_placement": (learned - random) / gain if gain > 0 else None}

@@ -12,7 +12,7 @@ from glimpsenet.runs import Run
 
 def evaluate_run(
     run: Run,
-    policy: accuracy.Glimpses | Literal["all"] = "learned",
+    policy: accuracy.PolicyName | Literal["all"] = "learned",
     *,
     data: Path | None = None,
     split: Split | None = None,
@@ -56,5 +56,5 @@ def evaluate_run(
         if policy == "all":
             result = accuracy.evaluate_all(run.model, loader, has_boxes=images.has_boxes, **settings)
         else:
-            result = accuracy.evaluate(run.model, loader, glimpses=policy, **settings)
+            result = accuracy.evaluate(run.model, loader, policy=policy, **settings)
     return {**result, "split": name}

@@ -47,7 +47,7 @@ class Summary:
             shape = " x ".join(str(side) for side in part.shape)
             parts.append([part.name, part.kind, shape, f"{part.parameters:,}", f"{part.operations:,}"])
         parts.append(["all", "", "", f"{self.cost['parameters']:,}", f"{counts[-1]:,}"])
-        turns = [["after glimpse", "operations"], *([str(step), f"{n:,}"] for step, n in enumerate(counts, 1))]
+        turns = [["after glimpse", "operations"], *([str(glimpse), f"{n:,}"] for glimpse, n in enumerate(counts, 1))]
         if share:
             turns[0].append(f"of one pass over {self.image_size} x {self.image_size} px")
             for row, value in zip(turns[1:], share, strict=True):

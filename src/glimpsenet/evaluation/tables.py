@@ -7,13 +7,13 @@ from glimpsenet.tables import Table, counted
 
 def evaluation_table(results: dict[str, dict[str, Any]], split: str) -> Table:
     """Accuracy, scale and hits after each glimpse, of each policy."""
-    steps = max(len(result["accuracy"]) for result in results.values())
+    glimpses = max(len(result["accuracy"]) for result in results.values())
 
     def cells(values: list[float] | None, skip_first: bool = False) -> list[str]:
         shown = [f"{value:.3f}" for value in values or []]
         if skip_first and shown:
             shown[0] = ""
-        return shown + [""] * (steps - len(shown))
+        return shown + [""] * (glimpses - len(shown))
 
     rows: list[list[str]] = []
     for name, result in results.items():
@@ -24,16 +24,16 @@ def evaluation_table(results: dict[str, dict[str, Any]], split: str) -> Table:
                 rows.append(["  hit rate", *cells(result["hit_rate"], skip_first=True)])
                 rows.append(["  found so far", *cells(result["found_rate"], skip_first=True)])
     images = next(iter(results.values()))["num_images"]
-    return Table(counted(images, f"{split} image"), ["glimpses", *(f"step {s}" for s in range(1, steps + 1))], rows)
+    return Table(counted(images, f"{split} image"), ["policy", *(f"glimpse {t}" for t in range(1, glimpses + 1))], rows)
 
 
-def gain_line(results: dict[str, dict[str, Any]], gain_share: float | None) -> str | None:
+def gain_line(results: dict[str, dict[str, Any]], placement: float | None) -> str | None:
     """What of the glimpses' gain is due to where the model looked; None if that was not measured."""
     learned, none = (results[name]["accuracy"][-1] if name in results else 0.0 for name in ("learned", "none"))
     if "none" in results and learned - none < 0.01:
         return f"glimpses bring {100 * (learned - none):+.1f} points: too little to ask where they come from"
-    elif gain_share is not None:
-        return f"share of the glimpses' gain that is due to where the model looked: {gain_share:.0%}"
+    elif placement is not None:
+        return f"share of the glimpses' gain due to placement: {placement:.0%}"
     return None
 
 

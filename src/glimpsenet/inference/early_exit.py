@@ -57,16 +57,16 @@ class ExitOutput:
 
     logits: Float[Tensor, "batch class_"]
     """The answer at each image's exit."""
-    looks: Int[Tensor, "batch"]
-    """The step of the exit, 1..T."""
-    step_logits: Float[Tensor, "batch step class_"]
-    """The answer after each step; NaN after the exit."""
-    affine: Float[Tensor, "batch step 3"]
+    num_glimpses: Int[Tensor, "batch"]
+    """Glimpses taken until the exit, 1..T."""
+    glimpse_logits: Float[Tensor, "batch glimpse class_"]
+    """The answer after each glimpse; NaN after the exit."""
+    windows: Float[Tensor, "batch glimpse 3"]
     """The windows (s, tx, ty); NaN after the exit."""
 
 
 class Predictor:
-    """Runs a model step by step; with a rule, each image only as long as it must.
+    """Runs a model glimpse by glimpse; with a rule, each image only as long as it must.
 
     Args:
         model: put into evaluation mode; :func:`~glimpsenet.inference.fast.accelerate` makes it faster.
@@ -103,13 +103,13 @@ class _Exits:
         shape = (len(images), model.num_glimpses)
         self.logits, self.windows = (images.new_full((*shape, n), torch.nan) for n in (model.num_classes, 3))
         self.rows = torch.arange(len(images), device=images.device)
-        self.glimpses = torch.zeros_like(self.rows)
+        self.taken = torch.zeros_like(self.rows)
 
     def __call__(self, state: GlimpseState) -> GlimpseState | None:
         taken, answer = len(state.windows), state.logits[-1]
         self.logits[self.rows, taken - 1] = answer.to(self.logits.dtype)
         self.windows[self.rows, taken - 1] = state.windows[-1].to(self.windows.dtype)
-        self.glimpses[self.rows] = taken
+        self.taken[self.rows] = taken
         if self.rule.threshold >= 1 or taken == self.last:
             return state
         left = (exit_scores(answer, self.rule.score) <= self.rule.threshold).nonzero()[:, 0]
@@ -119,5 +119,5 @@ class _Exits:
         return state.select(left) if len(left) else None
 
     def output(self) -> ExitOutput:
-        last = (self.glimpses - 1)[:, None, None].expand(-1, 1, self.logits.shape[-1])
-        return ExitOutput(self.logits.gather(1, last)[:, 0], self.glimpses, self.logits, self.windows)
+        last = (self.taken - 1)[:, None, None].expand(-1, 1, self.logits.shape[-1])
+        return ExitOutput(self.logits.gather(1, last)[:, 0], self.taken, self.logits, self.windows)

@@ -1,6 +1,6 @@
 """What every exit threshold would do, simulated on held-out images; and the threshold for a wanted accuracy or cost.
 
-    cost(threshold) = sum_t P(exit = t) cost_t,      cost_t: looks, operations or milliseconds up to step t
+    cost(threshold) = sum_t P(exit = t) cost_t,      cost_t: looks, operations or milliseconds up to glimpse t
 
 One full pass over the images is enough, since an early exit changes no answer before it. As in MSDNet (Huang et al.
 2018), thresholds are calibrated on images that neither trained the model nor measure it afterwards.
@@ -34,21 +34,21 @@ class ExitCurve:
     """0..1."""
     fall: Float[Tensor, "n"]
     """Accuracy of all looks less this accuracy, at worst: the upper end of a one-sided 95% interval over images."""
-    exits: Float[Tensor, "n step"]
-    """Share of the images that stop after each step."""
+    exits: Float[Tensor, "n glimpse"]
+    """Share of the images that stop after each glimpse."""
 
-    def cost(self, per_step: Sequence[float] | None = None) -> Float[Tensor, "n"]:
-        """Mean cost of an image; ``per_step`` is the cost up to each step, 1, 2, ..., T looks if None."""
-        steps = torch.arange(1.0, self.exits.shape[1] + 1) if per_step is None else torch.tensor(per_step)
-        return self.exits.double() @ steps.double()
+    def cost(self, per_glimpse: Sequence[float] | None = None) -> Float[Tensor, "n"]:
+        """Mean cost of an image; ``per_glimpse`` is the cost up to each glimpse, 1, 2, ..., T looks if None."""
+        glimpses = torch.arange(1.0, self.exits.shape[1] + 1) if per_glimpse is None else torch.tensor(per_glimpse)
+        return self.exits.double() @ glimpses.double()
 
-    def for_cost(self, wanted: float, per_step: Sequence[float] | None = None) -> ExitRule:
+    def for_cost(self, wanted: float, per_glimpse: Sequence[float] | None = None) -> ExitRule:
         """The strictest rule that costs at most ``wanted`` on average.
 
         Raises:
             UserError: if even one look costs more.
         """
-        cost = self.cost(per_step)
+        cost = self.cost(per_glimpse)
         affordable = (cost <= wanted).nonzero()
         if len(affordable) == 0:
             raise UserError(f"no exit threshold costs {wanted:g} or less: one look costs {float(cost[0]):g}")
@@ -86,7 +86,7 @@ class ExitCurve:
 
 
 def exit_curve(
-    logits: Float[Tensor, "image step class_"], labels: Int[Tensor, "image"], score: Score = "confidence"
+    logits: Float[Tensor, "image glimpse class_"], labels: Int[Tensor, "image"], score: Score = "confidence"
 ) -> ExitCurve:
     """What every threshold would have done.
 
@@ -95,29 +95,29 @@ def exit_curve(
         labels: true classes.
         score: what the threshold is compared with.
     """
-    images, steps = logits.shape[:2]
+    images, glimpses = logits.shape[:2]
     scores, right = exit_scores(logits, score), logits.argmax(-1) == labels[:, None]
     order = scores[:, :-1].flatten().sort().values
-    tried = order[torch.linspace(0, len(order) - 1, POINTS).long()] if steps > 1 else order
+    tried = order[torch.linspace(0, len(order) - 1, POINTS).long()] if glimpses > 1 else order
     thresholds = torch.cat([torch.zeros(1), tried, torch.ones(1)]).unique()
     accuracy, fall, exits = [], [], []
     for threshold in thresholds:
         stops = scores > threshold
         stops[:, -1] = True
-        exit_step = stops.int().argmax(1)
-        kept = right.gather(1, exit_step[:, None])[:, 0].double()
+        exit_glimpse = stops.int().argmax(1)
+        kept = right.gather(1, exit_glimpse[:, None])[:, 0].double()
         lost = right[:, -1].double() - kept  # paired: most images say nothing
         accuracy.append(kept.mean())
         fall.append(lost.mean() + QUANTILE * lost.std(correction=0) / images**0.5)
-        exits.append(torch.bincount(exit_step, minlength=steps) / images)
+        exits.append(torch.bincount(exit_glimpse, minlength=glimpses) / images)
     return ExitCurve(score, thresholds, torch.stack(accuracy).float(), torch.stack(fall).float(), torch.stack(exits))
 
 
 @torch.inference_mode()
 def full_passes(
     model: GlimpseNet, batches: Iterable[Batch]
-) -> tuple[Float[Tensor, "image step class_"], Int[Tensor, "image"]]:
-    """Logits of every step, and labels, of all readable images; on the CPU.
+) -> tuple[Float[Tensor, "image glimpse class_"], Int[Tensor, "image"]]:
+    """Logits of every glimpse, and labels, of all readable images; on the CPU.
 
     Raises:
         UserError: if there is none.

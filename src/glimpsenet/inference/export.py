@@ -1,11 +1,11 @@
 """Models as files for programs without this library: ONNX, and torch.export's pt2.
 
-    whole:           images -> logits [batch, step, class], affine [batch, step, 3]        the loop unrolled
-    step by step:    images -> answer_1, state_1;    state_{t-1} -> answer_t, state_t      one graph a step
+    whole:           images -> logits [batch, glimpse, class], windows [batch, glimpse, 3]        the loop unrolled
+    stepwise:        images -> answer_1, state_1;    state_{t-1} -> answer_t, state_t      one graph a glimpse
 
-Step by step the caller may stop, and drop the images that are done from every tensor of the state: early exit without
-this library. Graphs take any batch size. Images are raw (float, 0..1), normalisation is part of the graph; class names
-and sizes travel as metadata. What was written is read back and compared with the model before the command is done.
+Stepwise, the caller may stop after any glimpse, and drop the images that are done from every tensor of the state: early
+exit without this library. Graphs take any batch size. Images are raw (float, 0..1), normalisation is part of the graph;
+class names and sizes travel as metadata. What was written is read back and compared with the model.
 
 ONNX files name operator set 18 unless another is chosen: TensorRT computes GridSample wrongly at 20, where the modes of
 the operator were renamed (https://github.com/NVIDIA/TensorRT/issues/4646).
@@ -44,7 +44,7 @@ TOLERANCE = 1e-4
 
 
 class WholeLoop(nn.Module):
-    """All T looks: ``images`` -> ``logits``, ``affine``."""
+    """All T looks: ``images`` -> ``logits``, ``windows``."""
 
     def __init__(self, model: GlimpseNet):
         super().__init__()
@@ -53,15 +53,15 @@ class WholeLoop(nn.Module):
     def forward(self, inputs: Tensors) -> Tensors:
         """Look and classify."""
         output = self.model(self.model.normalization(inputs["images"]))
-        return {"logits": output.logits, "affine": output.affine}
+        return {"logits": output.logits, "windows": output.windows}
 
 
 class OneStep(nn.Module):
-    """One look: ``images`` (the first) or what was known before -> ``logits`` and what is known now.
+    """One glimpse: ``images`` (the first) or the state so far -> ``logits`` and the new state.
 
-    What is known: ``affine``, ``features``, ``map_*`` and ``fused`` with one entry a step, ``keys`` and ``values`` (the
-    fusion's memory); as inputs their names begin with ``past_``. The first look also gives ``level_*``, the normalised
-    images and, if the model samples a pyramid, their halvings; they stay the same for all later steps.
+    The state: ``windows``, ``features``, ``map_*`` and ``fused`` with one entry a glimpse, ``keys`` and ``values`` (the
+    fusion's memory); as inputs their names begin with ``past_``. The first glimpse also gives ``level_*``, the
+    normalised images and, if the model samples a pyramid, their halvings; they stay the same for all later glimpses.
     """
 
     def __init__(self, model: GlimpseNet):
@@ -78,12 +78,12 @@ class OneStep(nn.Module):
         else:
             past = {name.removeprefix("past_"): tensor for name, tensor in inputs.items()}
             state = GlimpseState.unpack([past[name] for name in past if name.startswith("level_")], past)
-        model.step(state)
+        model.take_glimpse(state)
         return {"logits": state.logits[-1], **state.pack(), **levels}
 
 
 def next_inputs(inputs: Tensors, outputs: Tensors) -> Tensors:
-    """What the next step takes, from what this one took and gave."""
+    """What the next glimpse takes, from what this one took and gave."""
     levels = {name: tensor for name, tensor in {**inputs, **outputs}.items() if name.startswith("level_")}
     known = {name: tensor for name, tensor in outputs.items() if name != "logits" and name not in levels}
     return {**levels, **{f"past_{name}": tensor.contiguous() for name, tensor in known.items()}}
@@ -92,13 +92,13 @@ def next_inputs(inputs: Tensors, outputs: Tensors) -> Tensors:
 def export(
     run: Run, out: Path, format: Format = "onnx", *, stepwise: bool = False, opset: int | None = None
 ) -> list[Path]:
-    """Write a run's model to ``out``, or its steps beside it as ``NAME.step1.SUFFIX`` and so on.
+    """Write a run's model to ``out``, or its glimpses beside it as ``NAME.glimpse1.SUFFIX`` and so on.
 
     Args:
         run: from :func:`~glimpsenet.runs.run.load_run`.
         out: a file; its folder is made.
         format: ``onnx`` or ``pt2``.
-        stepwise: one file a step, for early exit.
+        stepwise: one file a glimpse, for early exit.
         opset: ONNX operator set, 18 to 23; 18 if None. pt2 has none.
 
     Returns:
@@ -120,10 +120,10 @@ def export(
         _export_graph(WholeLoop(fast), traced, compared, expected, out, format, opset, describe(run))
         return [out]
     files = []
-    for step in range(1, plain.num_glimpses + 1):
-        files.append(out.with_name(f"{out.stem}.step{step}{out.suffix}"))
+    for glimpse in range(1, plain.num_glimpses + 1):
+        files.append(out.with_name(f"{out.stem}.glimpse{glimpse}{out.suffix}"))
         expected = _run(OneStep(plain), compared)
-        metadata = {**describe(run), "step": step}
+        metadata = {**describe(run), "glimpse": glimpse}
         _export_graph(OneStep(fast), traced, compared, expected, files[-1], format, opset, metadata)
         traced = next_inputs(traced, _run(OneStep(fast), traced))
         compared = next_inputs(compared, expected)

@@ -31,12 +31,12 @@ def accelerate(model: GlimpseNet, *, compiled: bool = False) -> GlimpseNet:
 
     Args:
         model: is left as it is.
-        compiled: compile each step with ``torch.compile``, for any batch size. The first calls take a minute or more; a
-            C++ compiler (CPU) or Triton (GPU) is needed.
+        compiled: compile each glimpse with ``torch.compile``, for any batch size. The first calls take a minute or
+            more; a C++ compiler (CPU) or Triton (GPU) is needed.
     """
     fast = fold(model)
     if compiled:
-        fast.step = compile_step(fast)
+        fast.take_glimpse = compile_glimpse(fast)
     else:
         pack_convolutions(fast.backbone)
     return fast
@@ -47,7 +47,7 @@ def fold(model: GlimpseNet) -> GlimpseNet:
     folded = copy.deepcopy(model).eval().requires_grad_(False)
     if not folded.glimpse_ensemble:
         folded.auxiliary_classifier = None
-    for net in filter(None, (folded.backbone.net, folded.backbone.first_look_net)):
+    for net in filter(None, (folded.backbone.net, folded.backbone.first_glimpse_net)):
         fold_batch_norms(net)
     return folded.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
@@ -86,12 +86,12 @@ class _LayerTracer(Tracer):
         return isinstance(m, CONVOLUTIONS + NORMS) or super().is_leaf_module(m, module_qualified_name)
 
 
-def compile_step(model: GlimpseNet) -> Callable[..., Any]:
-    """``model.step``, compiled whole."""
-    # A graph for each step and range of batch sizes (1, few, many); torch stops at 8, those of all models together.
+def compile_glimpse(model: GlimpseNet) -> Callable[..., Any]:
+    """``model.take_glimpse``, compiled whole."""
+    # A graph for each glimpse and range of batch sizes (1, few, many); torch stops at 8, those of all models together.
     torch._dynamo.config.recompile_limit += 4 * model.num_glimpses
     options = inductor_options(model.classifier.weight.device)
-    return torch.compile(model.step, fullgraph=True, dynamic=True, options=options)
+    return torch.compile(model.take_glimpse, fullgraph=True, dynamic=True, options=options)
 
 
 def inductor_options(device: torch.device) -> dict[str, Any] | None:

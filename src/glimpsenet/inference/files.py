@@ -28,24 +28,24 @@ from glimpsenet.runs import Run
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one image, and how it came to it; step 1 is the first look."""
+    """What a model says of one image, and how it came to it; glimpse 1 is the first glimpse."""
 
     file: Path
     classes: list[str]
     image: Float[Tensor, "channel size size"]
     """The square that the model looked at, 0..1."""
-    glimpses: Float[Tensor, "step channel g g"]
+    crops: Float[Tensor, "glimpse channel g g"]
     """What it saw, 0..1."""
-    probabilities: Float[Tensor, "step class_"]
-    """After each step."""
-    affine: Float[Tensor, "step 3"]
+    probabilities: Float[Tensor, "glimpse class_"]
+    """After each glimpse."""
+    windows: Float[Tensor, "glimpse 3"]
     """The windows (s, tx, ty)."""
-    boxes: Float[Tensor, "step 4"]
+    boxes: Float[Tensor, "glimpse 4"]
     """The windows in pixels of the photo as it stands in the file (upright); parts may lie in the padding."""
 
-    def top(self, step: int, count: int = 1) -> list[tuple[str, float]]:
-        """The likeliest classes after ``step`` (1 the first; -1 the last), with their probabilities."""
-        values, places = self.probabilities[step - 1 if step > 0 else step].topk(min(count, len(self.classes)))
+    def top(self, glimpse: int, count: int = 1) -> list[tuple[str, float]]:
+        """The likeliest classes after ``glimpse`` (1 the first; -1 the last), with their probabilities."""
+        values, places = self.probabilities[glimpse - 1 if glimpse > 0 else glimpse].topk(min(count, len(self.classes)))
         return [(self.classes[place], value) for place, value in zip(places.tolist(), values.tolist(), strict=True)]
 
     def to_dict(self, top: int = 3) -> dict[str, Any]:
@@ -56,15 +56,15 @@ class Prediction:
             "class": name,
             "probability": probability,
             "top": [{"class": name, "probability": value} for name, value in self.top(-1, top)],
-            "steps": [
+            "glimpses": [
                 {
-                    "step": step,
-                    "class": self.top(step)[0][0],
-                    "probability": self.top(step)[0][1],
-                    "affine": self.affine[step - 1].tolist(),
-                    "box": self.boxes[step - 1].tolist(),
+                    "glimpse": glimpse,
+                    "class": self.top(glimpse)[0][0],
+                    "probability": self.top(glimpse)[0][1],
+                    "window": self.windows[glimpse - 1].tolist(),
+                    "box": self.boxes[glimpse - 1].tolist(),
                 }
-                for step in range(1, len(self.affine) + 1)
+                for glimpse in range(1, len(self.windows) + 1)
             ],
         }
 
@@ -97,7 +97,7 @@ def predict(
         files: image files of any size and mode; or one of them.
         batch_size: images at a time.
         policy: looks in place of the model's own.
-        rule: stop looking at an image when its answer is sure enough; it has as many steps as were taken.
+        rule: stop looking at an image when its answer is sure enough; it has as many glimpses as were taken.
     """
     files = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
     size = run.config.model.image_size
@@ -114,33 +114,33 @@ def predict(
         images = batch.images.to(device)
         output = predictor(images, policy=policy)
         with torch.inference_mode():
-            seen = run.model.glimpses(images.float() / 255, output.affine).cpu()
-        windows = geometry.affine_to_box(output.affine, size).cpu()
+            seen = run.model.crops(images.float() / 255, output.windows).cpu()
+        windows = geometry.window_to_box(output.windows, size).cpu()
         for row, place in enumerate(batch.places.tolist()):
             width, height = batch.photo_sizes[row].tolist()
             scale = photos.augmentation.square_scale(width, height, size)
             centre = torch.tensor([width, height] * 2) / 2
-            looks = int(output.looks[row])
+            looks = int(output.num_glimpses[row])
             yield Prediction(
                 file=files[place],
                 classes=run.classes,
                 image=images[row].float().cpu() / 255,
-                glimpses=seen[row, :looks],
-                probabilities=output.step_logits[row, :looks].float().softmax(-1).cpu(),
-                affine=output.affine[row, :looks].cpu(),
+                crops=seen[row, :looks],
+                probabilities=output.glimpse_logits[row, :looks].float().softmax(-1).cpu(),
+                windows=output.windows[row, :looks].cpu(),
                 boxes=(windows[row, :looks] - size / 2) / scale + centre,
             )
 
 
 def to_csv(rows: list[dict[str, Any]]) -> str:
-    """One line an image: file, class, probability, then class and window (photo pixels) of every step."""
+    """One line an image: file, class, probability, then class and window (photo pixels) of every glimpse."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    steps = max((len(row["steps"]) for row in rows), default=0)
-    names = [f"{name}_{step}" for step in range(1, steps + 1) for name in ("class", "x0", "y0", "x1", "y1")]
+    glimpses = max((len(row["glimpses"]) for row in rows), default=0)
+    names = [f"{name}_{glimpse}" for glimpse in range(1, glimpses + 1) for name in ("class", "x0", "y0", "x1", "y1")]
     writer.writerow(["file", "class", "probability", *names])
     for row in rows:
-        looks = [value for s in row["steps"] for value in (s["class"], *(f"{edge:.1f}" for edge in s["box"]))]
-        looks += [""] * (5 * steps - len(looks))  # after an early exit
+        looks = [value for s in row["glimpses"] for value in (s["class"], *(f"{edge:.1f}" for edge in s["box"]))]
+        looks += [""] * (5 * glimpses - len(looks))  # after an early exit
         writer.writerow([row["file"], row["class"], f"{row['probability']:.4f}", *looks])
     return text.getvalue()

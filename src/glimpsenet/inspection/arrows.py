@@ -18,7 +18,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from glimpsenet import geometry
-from glimpsenet.inspection.figures import draw_window, label, save_figure, show_image, step_color
+from glimpsenet.inspection.figures import draw_window, glimpse_color, label, save_figure, show_image
 from glimpsenet.inspection.gradients import Scene, WindowLoss, last_loss, probe
 
 LONGEST, SHORTEST = 0.5, 0.15
@@ -29,51 +29,51 @@ MARGIN = 0.24
 
 @dataclass(frozen=True)
 class Arrows:
-    """The gradients of one image, window by window (steps 2..T)."""
+    """The gradients of one image, window by window (glimpses 2..T)."""
 
     scene: Scene
-    gradient: Float[Tensor, "later_step 3"]
-    """dL/d(s, tx, ty) of steps 2..T."""
-    loss: Float[Tensor, "later_step"]
+    gradient: Float[Tensor, "later_glimpse 3"]
+    """dL/d(s, tx, ty) of glimpses 2..T."""
+    loss: Float[Tensor, "later_glimpse"]
     class_name: str
     """Whose loss it is."""
 
     def plot(self) -> Figure:
         """The image with all windows and arrows, and each glimpse with its own."""
-        steps = range(2, self.scene.num_steps + 1)
-        figure = Figure(figsize=(4.4 + 2.5 * len(steps), 4.3), layout="constrained")
-        grid = figure.add_gridspec(1, len(steps) + 1, width_ratios=[1.7, *[1] * len(steps)])
+        windows = range(2, self.scene.num_glimpses + 1)
+        figure = Figure(figsize=(4.4 + 2.5 * len(windows), 4.3), layout="constrained")
+        grid = figure.add_gridspec(1, len(windows) + 1, width_ratios=[1.7, *[1] * len(windows)])
         whole = figure.add_subplot(grid[0])
         size = self.scene.image_size
         show_image(whole, self.scene.shown)
         largest = float(self.gradient.abs().amax())
         with torch.no_grad():
             shown = self.scene.shown.to(self.scene.image.device)[None]
-            glimpses = self.scene.model.glimpses(shown, self.scene.affine[None])[0].cpu()
-        for row, step in enumerate(steps):
-            window = self.scene.affine[step - 1].cpu()
-            draw_window(whole, window, size, step)
-            draw_arrows(whole, geometry.affine_to_box(window, size), self.gradient[row], largest, step)
+            crops = self.scene.model.crops(shown, self.scene.windows[None])[0].cpu()
+        for row, glimpse in enumerate(windows):
+            window = self.scene.windows[glimpse - 1].cpu()
+            draw_window(whole, window, size, glimpse)
+            draw_arrows(whole, geometry.window_to_box(window, size), self.gradient[row], largest, glimpse)
             axes = figure.add_subplot(grid[row + 1])
-            self._plot_glimpse(axes, glimpses[step - 1], row, largest)
+            self._plot_glimpse(axes, crops[glimpse - 1], row, largest)
         title = f"loss of class {label(self.class_name, 30)}:\nwhere descent moves and resizes windows"
         whole.set_title(title, fontsize=10)
         floor = largest * SHORTEST / LONGEST
         whole.set_xlabel(f"longest arrow: {largest:.3g} nats; all below {floor:.1g} are drawn alike", fontsize=9)
         return figure
 
-    def _plot_glimpse(self, axes: Axes, glimpse: Float[Tensor, "channel g g"], row: int, largest: float) -> None:
+    def _plot_glimpse(self, axes: Axes, crop: Float[Tensor, "channel g g"], row: int, largest: float) -> None:
         """A glimpse, framed, with room for its arrows around it."""
-        step, side = row + 2, glimpse.shape[-1]
-        show_image(axes, glimpse)
-        axes.add_patch(Rectangle((0, 0), side, side, fill=False, edgecolor=step_color(step), linewidth=2.5))
+        glimpse, side = row + 2, crop.shape[-1]
+        show_image(axes, crop)
+        axes.add_patch(Rectangle((0, 0), side, side, fill=False, edgecolor=glimpse_color(glimpse), linewidth=2.5))
         axes.set_xlim(-MARGIN * side, (1 + MARGIN) * side)
         axes.set_ylim((1 + MARGIN) * side, -MARGIN * side)
         for spine in axes.spines.values():
             spine.set_visible(False)
-        draw_arrows(axes, torch.tensor([0.0, 0.0, side, side]), self.gradient[row], largest, step)
+        draw_arrows(axes, torch.tensor([0.0, 0.0, side, side]), self.gradient[row], largest, glimpse)
         s, tx, ty = self.gradient[row].tolist()
-        axes.text(side / 2, -0.04 * side, str(step), ha="center", fontsize=10)
+        axes.text(side / 2, -0.04 * side, str(glimpse), ha="center", fontsize=10)
         numbers = f"dL/ds {s:+.3g}\ndL/dtx {tx:+.3g}\ndL/dty {ty:+.3g}\n(nats)"
         axes.text(side / 2, 1.04 * side, numbers, ha="center", va="top", fontsize=9)
 
@@ -83,7 +83,7 @@ class Arrows:
 
 
 def arrows(scene: Scene, loss: WindowLoss = last_loss, *, classes: list[str] | None = None) -> Arrows:
-    """Gradients of every window after the first look.
+    """Gradients of every window after the first glimpse.
 
     Args:
         scene: from :func:`glimpsenet.inspection.gradients.observe`.
@@ -91,11 +91,13 @@ def arrows(scene: Scene, loss: WindowLoss = last_loss, *, classes: list[str] | N
         classes: names of the classes; their numbers if None.
 
     Raises:
-        ValueError: if the model takes the first look only, or lacks what the loss needs.
+        ValueError: if the model takes the first glimpse only, or lacks what the loss needs.
     """
-    if scene.num_steps == 1:
-        raise ValueError("the model takes the first look only: there are no windows to draw arrows on")
-    values = [probe(scene, step, scene.affine[step - 1][None], loss) for step in range(2, scene.num_steps + 1)]
+    if scene.num_glimpses == 1:
+        raise ValueError("the model takes the first glimpse only: there are no windows to draw arrows on")
+    values = [
+        probe(scene, glimpse, scene.windows[glimpse - 1][None], loss) for glimpse in range(2, scene.num_glimpses + 1)
+    ]
     losses, gradients = (torch.cat(column).cpu() for column in zip(*values, strict=True))
     return Arrows(scene, gradients, losses, str(scene.label) if classes is None else classes[scene.label])
 
@@ -106,7 +108,9 @@ def arrow_length(derivative: Float[Tensor, "3"], largest: float) -> Float[Tensor
     return -derivative.sign() * inches.clamp(min=SHORTEST)
 
 
-def draw_arrows(axes: Axes, box: Float[Tensor, "4"], gradient: Float[Tensor, "3"], largest: float, step: int) -> None:
+def draw_arrows(
+    axes: Axes, box: Float[Tensor, "4"], gradient: Float[Tensor, "3"], largest: float, glimpse: int
+) -> None:
     """The arrows of one window, over its box in the axes' pixels; ``largest`` is the picture's largest derivative."""
     s, tx, ty = arrow_length(gradient, largest).tolist()
     s /= 2**0.5  # along a diagonal
@@ -125,7 +129,7 @@ def draw_arrows(axes: Axes, box: Float[Tensor, "4"], gradient: Float[Tensor, "3"
         headwidth=3.6,
         headlength=3.6,
         headaxislength=3.2,
-        color=step_color(step),
+        color=glimpse_color(glimpse),
         edgecolor="black",
         linewidth=0.6,
         zorder=3,

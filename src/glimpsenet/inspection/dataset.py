@@ -25,7 +25,7 @@ from torch import Tensor
 from glimpsenet import geometry
 from glimpsenet.data.sample import Batch
 from glimpsenet.errors import UserError
-from glimpsenet.inspection.figures import as_shown, draw_window, label, save_result, show_image, step_color
+from glimpsenet.inspection.figures import as_shown, draw_window, glimpse_color, label, save_result, show_image
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.policies.base import Policy
 
@@ -43,16 +43,16 @@ class Example:
     """An image to show, 0..1, with its windows."""
 
     image: Float[Tensor, "channel size size"]
-    affine: Float[Tensor, "step 3"]
+    windows: Float[Tensor, "glimpse 3"]
     label: int
     predicted: int
 
 
 @dataclass(frozen=True)
 class DatasetScanpaths:
-    """All windows of all images; step 1, the first look, is the whole image."""
+    """All windows of all images; glimpse 1, the first glimpse, is the whole image."""
 
-    affine: Float[Tensor, "image step 3"]
+    windows: Float[Tensor, "image glimpse 3"]
     correct: Bool[Tensor, "image"]
     boxes: Float[Tensor, "image 4"]
     """Where the evidence is, in pixels; NaN if unknown."""
@@ -65,72 +65,72 @@ class DatasetScanpaths:
     wrong: list[Example]
 
     @property
-    def num_steps(self) -> int:
+    def num_glimpses(self) -> int:
         """T."""
-        return self.affine.shape[1]
+        return self.windows.shape[1]
 
     @property
     def saccades(self) -> Float[Tensor, "image move"]:
         """Distance between the centres of windows t-1 and t, t = 3..T."""
-        return self.affine[:, 1:, 1:].diff(dim=1).norm(dim=-1)
+        return self.windows[:, 1:, 1:].diff(dim=1).norm(dim=-1)
 
     @property
     def coverage(self) -> Float[Tensor, "image"]:
         """Share of the image's area in the union of windows 2..T."""
-        return torch.cat([union_share(part) for part in self.affine[:, 1:].split(CHUNK)])
+        return torch.cat([union_share(part) for part in self.windows[:, 1:].split(CHUNK)])
 
     @property
     def repeated(self) -> Bool[Tensor, "image move"]:
         """Whether window t, t = 3..T, repeats an earlier one."""
-        return torch.cat([repeats(part) for part in self.affine[:, 1:].split(CHUNK)])
+        return torch.cat([repeats(part) for part in self.windows[:, 1:].split(CHUNK)])
 
     @property
     def hit_rate(self) -> list[float] | None:
-        """Per step, of the images whose box is known; 0 for the first look, which reads nothing. None without boxes."""
+        """Per glimpse, over images with a box; 0 for the first glimpse, which reads nothing. None without boxes."""
         known = self.boxes.isfinite().all(1)
         if not known.any():
             return None
-        share = geometry.covered_share(self.affine[known], self.boxes[known, None], self.image_size)
+        share = geometry.covered_share(self.windows[known], self.boxes[known, None], self.image_size)
         return [0.0, *(share >= geometry.HIT_SHARE)[:, 1:].double().mean(0).tolist()]
 
-    def density(self, step: int, cells: int = 80) -> Float[Tensor, "cells cells"]:
-        """Share of the images whose window of ``step`` covers each cell of a grid over the image, row y, column x."""
-        scale, tx, ty = self.affine[:, step - 1].unbind(-1)
+    def density(self, glimpse: int, cells: int = 80) -> Float[Tensor, "cells cells"]:
+        """Share of images whose window of ``glimpse`` covers each cell of a grid over the image, row y, column x."""
+        scale, tx, ty = self.windows[:, glimpse - 1].unbind(-1)
         centres = (torch.arange(cells) + 0.5) * (2 / cells) - 1
         in_x, in_y = (((centres - place[:, None]).abs() <= scale[:, None]).float() for place in (tx, ty))
         return in_y.T @ in_x / len(scale)
 
     def to_dict(self) -> dict[str, Any]:
-        """The numbers: lists have one entry a step from ``first_step`` on, shares are in 0..1."""
+        """The numbers: lists have one entry a glimpse from ``first_glimpse`` on, shares are in 0..1."""
         repeated = self.repeated.double()
-        moves = self.num_steps > 2
+        moves = self.num_glimpses > 2
         return {
-            "num_images": len(self.affine),
-            "num_glimpses": self.num_steps,
+            "num_images": len(self.windows),
+            "num_glimpses": self.num_glimpses,
             "accuracy": float(self.correct.double().mean()),
             "windows": {
-                "first_step": 2,
+                "first_glimpse": 2,
                 **{
-                    name: [_distribution(self.affine[:, step, column]) for step in range(1, self.num_steps)]
+                    name: [_distribution(self.windows[:, glimpse, column]) for glimpse in range(1, self.num_glimpses)]
                     for column, name in enumerate(("s", "tx", "ty"))
                 },
             },
             "saccade": {
-                "first_step": 3,
-                "distance": [_distribution(self.saccades[:, move]) for move in range(self.num_steps - 2)],
+                "first_glimpse": 3,
+                "distance": [_distribution(self.saccades[:, move]) for move in range(self.num_glimpses - 2)],
             },
             "coverage": _distribution(self.coverage),
             "repeated": {
-                "first_step": 3,
+                "first_glimpse": 3,
                 "share": float(repeated.mean()) if moves else None,
-                "per_step": repeated.mean(0).tolist(),
+                "per_glimpse": repeated.mean(0).tolist(),
             },
-            "hit_rate": None if self.hit_rate is None else {"first_step": 1, "per_step": self.hit_rate},
+            "hit_rate": None if self.hit_rate is None else {"first_glimpse": 1, "per_glimpse": self.hit_rate},
         }
 
     def plot(self) -> Figure:
-        """What share of the windows covers each place, step by step, and histograms of s, tx and ty."""
-        windows = self.num_steps - 1
+        """What share of the windows covers each place, glimpse by glimpse, and histograms of s, tx and ty."""
+        windows = self.num_glimpses - 1
         figure = Figure(figsize=(max(9.6, 2.9 * windows + 1.0), 6.4), layout="constrained")
         above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.25, 1])[:, 0]
         _plot_density(above, self)
@@ -154,8 +154,8 @@ class DatasetScanpaths:
 
     def _plot_example(self, axes: Axes, example: Example) -> None:
         show_image(axes, example.image)
-        for step in range(2, self.num_steps + 1):
-            draw_window(axes, example.affine[step - 1], self.image_size, step)
+        for glimpse in range(2, self.num_glimpses + 1):
+            draw_window(axes, example.windows[glimpse - 1], self.image_size, glimpse)
         said, true = self.classes[example.predicted], self.classes[example.label]
         axes.set_title(label(said, 24) if said == true else f"{label(said, 24)},\nnot {label(true, 20)}", fontsize=9)
 
@@ -185,10 +185,10 @@ def scan_dataset(
 
     Raises:
         UserError: for an unreadable image, named, without ``skip_bad``; if there is no image.
-        ValueError: for a model that takes the first look only.
+        ValueError: for a model that takes the first glimpse only.
     """
     if model.num_glimpses == 1:
-        raise ValueError("the model takes the first look only: there are no windows to look at")
+        raise ValueError("the model takes the first glimpse only: there are no windows to look at")
     device = model.classifier.weight.device
     examples = _ExamplePicker()
     parts: list[tuple[Tensor, ...]] = []
@@ -199,16 +199,16 @@ def scan_dataset(
         if len(batch.images):
             with torch.no_grad():
                 output = model(model.normalization(batch.images.to(device)), policy=policy)
-            affine, predicted = output.affine.float().cpu(), output.logits[:, -1].argmax(-1).cpu()
-            parts.append((affine, batch.boxes.float().cpu(), batch.labels.cpu(), predicted))
-            examples.add(batch, affine, predicted)
+            windows, predicted = output.windows.float().cpu(), output.logits[:, -1].argmax(-1).cpu()
+            parts.append((windows, batch.boxes.float().cpu(), batch.labels.cpu(), predicted))
+            examples.add(batch, windows, predicted)
     if not parts:
         raise UserError("nothing to look at: there is no readable image")
-    affine, boxes, labels, predicted = (torch.cat(column) for column in zip(*parts, strict=True))
+    windows, boxes, labels, predicted = (torch.cat(column) for column in zip(*parts, strict=True))
     names = [str(index) for index in range(model.num_classes)] if classes is None else classes
     kept = examples.kept
     return DatasetScanpaths(
-        affine, predicted == labels, boxes, labels, predicted, image_size, names, kept(True), kept(False)
+        windows, predicted == labels, boxes, labels, predicted, image_size, names, kept(True), kept(False)
     )
 
 
@@ -219,7 +219,7 @@ class _ExamplePicker:
         self.generator = torch.Generator().manual_seed(0)
         self.best: dict[bool, list[tuple[float, Example]]] = {True: [], False: []}
 
-    def add(self, batch: Batch, affine: Tensor, predicted: Tensor) -> None:
+    def add(self, batch: Batch, windows: Tensor, predicted: Tensor) -> None:
         """Every image draws a number; those with the smallest stay."""
         draws = torch.rand(len(predicted), generator=self.generator)
         labels = batch.labels.cpu()
@@ -227,7 +227,7 @@ class _ExamplePicker:
             candidates = ((predicted == labels) == right).nonzero()[:, 0]
             for row in candidates[draws[candidates].argsort()[:EXAMPLES]].tolist():
                 shown = as_shown(batch.images[row]).clone()  # a copy, so that the batch can go
-                best.append((float(draws[row]), Example(shown, affine[row], int(labels[row]), int(predicted[row]))))
+                best.append((float(draws[row]), Example(shown, windows[row], int(labels[row]), int(predicted[row]))))
             best.sort(key=lambda entry: entry[0])
             del best[EXAMPLES:]
 
@@ -267,45 +267,45 @@ def _distribution(values: Float[Tensor, "image"]) -> dict[str, Any]:
 
 
 def _plot_density(figure: SubFigure, paths: DatasetScanpaths) -> None:
-    """A heat map a step, all on one scale of colours."""
-    steps = range(2, paths.num_steps + 1)
-    maps = [paths.density(step) for step in steps]
+    """A heat map a glimpse, all on one scale of colours."""
+    glimpses = range(2, paths.num_glimpses + 1)
+    maps = [paths.density(glimpse) for glimpse in glimpses]
     colors = Normalize(0, max(float(density.max()) for density in maps))
     panels = figure.subplots(1, len(maps), squeeze=False)[0]
     size = paths.image_size
-    for step, density, axes in zip(steps, maps, panels, strict=True):
+    for glimpse, density, axes in zip(glimpses, maps, panels, strict=True):
         axes.imshow(density.numpy(), cmap="viridis", norm=colors, extent=(0, size, size, 0))
-        hits = "" if paths.hit_rate is None else f" · hit rate {paths.hit_rate[step - 1]:.2f}"
-        axes.set_title(f"step {step}{hits}", fontsize=9)
+        hits = "" if paths.hit_rate is None else f" · hit rate {paths.hit_rate[glimpse - 1]:.2f}"
+        axes.set_title(f"glimpse {glimpse}{hits}", fontsize=9)
         axes.set_xlabel("x (pixels)", fontsize=8)
         axes.tick_params(labelsize=8)
         for spine in axes.spines.values():
-            spine.set_edgecolor(step_color(step))
+            spine.set_edgecolor(glimpse_color(glimpse))
             spine.set_linewidth(2.5)
     panels[0].set_ylabel("y (pixels)", fontsize=8)
     bar = figure.colorbar(panels[0].images[0], ax=list(panels), shrink=0.8)
     bar.set_label("share of images whose\nwindow covers the place", fontsize=8)
     bar.ax.tick_params(labelsize=8)
-    repeated = f" · repeated looks {float(paths.repeated.double().mean()):.0%}" if paths.num_steps > 2 else ""
+    repeated = f" · repeated looks {float(paths.repeated.double().mean()):.0%}" if paths.num_glimpses > 2 else ""
     figure.suptitle(
-        f"{len(paths.affine)} images · windows cover {float(paths.coverage.mean()):.0%} of an image{repeated}",
+        f"{len(paths.windows)} images · windows cover {float(paths.coverage.mean()):.0%} of an image{repeated}",
         fontsize=10,
     )
 
 
 def _plot_histogram(axes: Axes, paths: DatasetScanpaths, column: int, name: str) -> None:
-    values = paths.affine[:, 1:, column]
+    values = paths.windows[:, 1:, column]
     low, high = (float(values.min()), float(values.max())) if name == "s" else (-1.0, 1.0)
     bins = np.linspace(low - 1e-3, high + 1e-3, 26).tolist()
-    for step in range(2, paths.num_steps + 1):
+    for glimpse in range(2, paths.num_glimpses + 1):
         axes.hist(
-            values[:, step - 2].numpy(),
+            values[:, glimpse - 2].numpy(),
             bins,
             weights=np.full(len(values), 1 / len(values)),
             histtype="step",
             linewidth=1.6,
-            color=step_color(step),
-            label=f"step {step}",
+            color=glimpse_color(glimpse),
+            label=f"glimpse {glimpse}",
         )
     meaning = {"s": "half side", "tx": "centre, x", "ty": "centre, y"}[name]
     axes.set_xlabel(f"{name} ({meaning}; normalised)", fontsize=8)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from glimpsenet import geometry
 from glimpsenet.inspection.figures import draw_window, save_figure, show_image
-from glimpsenet.inspection.gradients import Scene, WindowLoss, check_step, last_loss, probe
+from glimpsenet.inspection.gradients import Scene, WindowLoss, check_glimpse, last_loss, probe
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Field:
     """Loss and gradient on a grid of places, row y, column x."""
 
     scene: Scene
-    step: int
+    glimpse: int
     scale: float
     places: Float[Tensor, "row column 2"]
     """(tx, ty)."""
@@ -37,8 +37,8 @@ class Field:
         left, right = figure.subplots(1, 2)
         size = self.scene.image_size
         show_image(left, self.scene.shown)
-        draw_window(left, self.scene.affine[self.step - 1].cpu(), size, self.step)
-        left.set_title(f"where the model looked at step {self.step}", fontsize=10)
+        draw_window(left, self.scene.windows[self.glimpse - 1].cpu(), size, self.glimpse)
+        left.set_title(f"where the model looked at glimpse {self.glimpse}", fontsize=10)
         x, y = geometry.normalized_to_pixel(self.places, size).numpy().transpose(2, 0, 1)
         picture = right.pcolormesh(x, y, self.loss.numpy(), cmap="viridis", shading="nearest")
         downhill = -self.gradient / self.gradient.norm(dim=-1, keepdim=True).clamp(min=1e-12)
@@ -68,7 +68,7 @@ class Field:
 def field(
     scene: Scene,
     *,
-    step: int = 2,
+    glimpse: int = 2,
     points: int = 21,
     scale: float | None = None,
     loss: WindowLoss = last_loss,
@@ -77,20 +77,20 @@ def field(
 
     Args:
         scene: from :func:`glimpsenet.inspection.gradients.observe`.
-        step: whose window.
+        glimpse: whose window.
         points: places a side.
         scale: s of the window; the model's own if None.
         loss: of which the derivative is taken.
 
     Raises:
-        ValueError: if there is no such step, or no room (s = 1).
+        ValueError: if there is no such glimpse, or no room (s = 1).
     """
-    check_step(scene, step)
-    scale = float(scene.affine[step - 1, 0]) if scale is None else scale
+    check_glimpse(scene, glimpse)
+    scale = float(scene.windows[glimpse - 1, 0]) if scale is None else scale
     if not 0 < scale < 1:
         raise ValueError(f"a window of scale {scale:g} has no room to move; a field needs 0 < s < 1")
     ticks = torch.linspace(scale - 1, 1 - scale, points)
     places = torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"), -1)
     windows = torch.cat([torch.full((points**2, 1), scale), places.view(-1, 2)], 1)
-    losses, gradients = (part.cpu() for part in probe(scene, step, windows, loss))
-    return Field(scene, step, scale, places, losses.view(points, points), gradients[:, 1:].view(points, points, 2))
+    losses, gradients = (part.cpu() for part in probe(scene, glimpse, windows, loss))
+    return Field(scene, glimpse, scale, places, losses.view(points, points), gradients[:, 1:].view(points, points, 2))

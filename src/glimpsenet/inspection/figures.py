@@ -1,7 +1,7 @@
 """What all figures share: colours, sizes, and how a picture and its windows are drawn.
 
-One colour a step throughout, from the palette of Okabe & Ito (2008), which colour-blind people can tell apart; the
-number of the step is always drawn beside it.
+One colour a glimpse throughout, from the palette of Okabe & Ito (2008), which colour-blind people can tell apart; the
+number of the glimpse is always drawn beside it.
 """
 
 from collections.abc import Callable
@@ -26,9 +26,9 @@ DPI = 110
 DASHES = (0, (3, 1.5))
 
 
-def step_color(step: int) -> str:
-    """The colour of step 1, 2, ...; they repeat after 8."""
-    return PALETTE[(step - 1) % len(PALETTE)]
+def glimpse_color(glimpse: int) -> str:
+    """The colour of glimpse 1, 2, ...; they repeat after 8."""
+    return PALETTE[(glimpse - 1) % len(PALETTE)]
 
 
 def as_shown(image: Tensor) -> Tensor:
@@ -53,11 +53,11 @@ def show_image(axes: Axes, image: Float[Tensor, "channel height width"], **setti
     axes.set_yticks([])
 
 
-def draw_window(axes: Axes, affine: Float[Tensor, "3"], image_size: int, step: int, *, yours: bool = False) -> None:
-    """The outline of a window with the number of its step; dashed, as on the demo's page, if a person chose it."""
-    x0, y0, x1, y1 = geometry.affine_to_box(affine, image_size).tolist()
+def draw_window(axes: Axes, window: Float[Tensor, "3"], image_size: int, glimpse: int, *, yours: bool = False) -> None:
+    """The outline of a window with the number of its glimpse; dashed, as on the demo's page, if a person chose it."""
+    x0, y0, x1, y1 = geometry.window_to_box(window, image_size).tolist()
     inset = image_size * 0.006
-    color = step_color(step)
+    color = glimpse_color(glimpse)
     axes.add_patch(
         Rectangle(
             (x0 + inset, y0 + inset),
@@ -71,7 +71,7 @@ def draw_window(axes: Axes, affine: Float[Tensor, "3"], image_size: int, step: i
     )
     axes.text(
         *_place_label(axes, x0 + 2 * inset, y0, y1, image_size),
-        str(step),
+        str(glimpse),
         color="black",
         fontsize=9,
         fontweight="bold",
@@ -102,10 +102,10 @@ def label(name: str, length: int | None = None) -> str:
     return short.replace("$", r"\$")
 
 
-def frame(axes: Axes, step: int, *, yours: bool = False) -> None:
-    """Frame a glimpse in its step's colour, as :func:`draw_window` draws its window."""
+def frame(axes: Axes, glimpse: int, *, yours: bool = False) -> None:
+    """Frame a glimpse in its glimpse's colour, as :func:`draw_window` draws its window."""
     for spine in axes.spines.values():
-        spine.set_edgecolor(step_color(step))
+        spine.set_edgecolor(glimpse_color(glimpse))
         spine.set_linewidth(2.5)
         spine.set_linestyle(DASHES if yours else "-")
 

@@ -2,8 +2,8 @@
 
     dL / d(s, tx, ty)_t,   all other windows fixed, the 0.02 of the re-scaling left out
 
-This is the gradient that reaches the network's output for step t in training (nothing else of the loss depends on it:
-the spatial clue is detached), before it is re-scaled. Source: Supeene & Wang, sections 4.2 and 5.2.
+This is the gradient that reaches the network's output for glimpse t in training (nothing else of the loss depends on
+it: the spatial clue is detached), before it is re-scaled. Source: Supeene & Wang, sections 4.2 and 5.2.
 
 Only the window's own glimpse is computed anew for every candidate: the features of the others are fixed, and the fusion
 over tokens is cheap. A sweep of 200 points is one batch of 200 glimpses.
@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from glimpsenet.inspection.figures import as_shown
-from glimpsenet.losses import step_losses
+from glimpsenet.losses import glimpse_losses
 from glimpsenet.models.backbone import Features
 from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
 from glimpsenet.models.state import GlimpseState
@@ -25,40 +25,40 @@ from glimpsenet.policies.base import Policy
 from glimpsenet.policies.baselines import FixedGlimpses
 
 WindowLoss = Callable[[GlimpseOutput, Tensor, int], Float[Tensor, "candidate"]]
-"""(output, labels, step) -> the loss of each candidate; ``step`` counts from 1."""
+"""(output, labels, glimpse) -> the loss of each candidate; ``glimpse`` counts from 1."""
 
 
-def last_loss(output: GlimpseOutput, labels: Tensor, step: int) -> Float[Tensor, "candidate"]:
+def last_loss(output: GlimpseOutput, labels: Tensor, glimpse: int) -> Float[Tensor, "candidate"]:
     """Cross-entropy of the answer after the last glimpse."""
-    return step_losses(output.logits[:, -1:], labels)[:, 0]
+    return glimpse_losses(output.logits[:, -1:], labels)[:, 0]
 
 
-def own_loss(output: GlimpseOutput, labels: Tensor, step: int) -> Float[Tensor, "candidate"]:
-    """Cross-entropy of the answer right after the step's own glimpse."""
-    return step_losses(output.logits[:, step - 1 : step], labels)[:, 0]
+def own_loss(output: GlimpseOutput, labels: Tensor, glimpse: int) -> Float[Tensor, "candidate"]:
+    """Cross-entropy of the answer right after the glimpse's own glimpse."""
+    return glimpse_losses(output.logits[:, glimpse - 1 : glimpse], labels)[:, 0]
 
 
-def auxiliary_loss(output: GlimpseOutput, labels: Tensor, step: int) -> Float[Tensor, "candidate"]:
-    """Cross-entropy of the auxiliary classifier on the step's glimpse alone.
+def auxiliary_loss(output: GlimpseOutput, labels: Tensor, glimpse: int) -> Float[Tensor, "candidate"]:
+    """Cross-entropy of the auxiliary classifier on the glimpse's glimpse alone.
 
     Raises:
-        ValueError: for a model without auxiliary classifier, and for the first look, which it does not see.
+        ValueError: for a model without auxiliary classifier, and for the first glimpse, which it does not see.
     """
     if output.auxiliary_logits is None:
         raise ValueError("this model has no auxiliary classifier, so there is no auxiliary loss to differentiate")
-    if step == 1:
-        raise ValueError("the auxiliary classifier does not see the first look; choose step 2 or later")
-    return step_losses(output.auxiliary_logits[:, step - 2 : step - 1], labels)[:, 0]
+    if glimpse == 1:
+        raise ValueError("the auxiliary classifier does not see the first glimpse; choose glimpse 2 or later")
+    return glimpse_losses(output.auxiliary_logits[:, glimpse - 2 : glimpse - 1], labels)[:, 0]
 
 
 def total_loss(auxiliary_weight: float) -> WindowLoss:
     """The training loss with this alpha, each candidate's own."""
 
-    def loss(output: GlimpseOutput, labels: Tensor, step: int) -> Float[Tensor, "candidate"]:
-        main = step_losses(output.logits, labels).mean(1)
+    def loss(output: GlimpseOutput, labels: Tensor, glimpse: int) -> Float[Tensor, "candidate"]:
+        main = glimpse_losses(output.logits, labels).mean(1)
         if output.auxiliary_logits is None or output.auxiliary_logits.shape[1] == 0:
             return main
-        auxiliary = step_losses(output.auxiliary_logits, labels).mean(1)
+        auxiliary = glimpse_losses(output.auxiliary_logits, labels).mean(1)
         return (1 - auxiliary_weight) * main + auxiliary_weight * auxiliary
 
     return loss
@@ -84,16 +84,16 @@ class Scene:
     shown: Float[Tensor, "channel size size"]
     """The same to draw on, 0..1, on the CPU."""
     label: int
-    affine: Float[Tensor, "step 3"]
+    windows: Float[Tensor, "glimpse 3"]
     """Where the model looked."""
-    features: Float[Tensor, "step channel"]
+    features: Float[Tensor, "glimpse channel"]
     """What it saw there."""
-    logits: Float[Tensor, "step class_"]
+    logits: Float[Tensor, "glimpse class_"]
 
     @property
-    def num_steps(self) -> int:
+    def num_glimpses(self) -> int:
         """T."""
-        return len(self.affine)
+        return len(self.windows)
 
     @property
     def image_size(self) -> int:
@@ -122,51 +122,53 @@ def observe(model: GlimpseNet, image: Tensor, label: int | None = None, *, polic
     with torch.no_grad():
         output = model(normalized, policy=policy)
     answer = int(output.logits[0, -1].argmax()) if label is None else label
-    return Scene(model, normalized[0], as_shown(image), answer, output.affine[0], output.features[0], output.logits[0])
+    return Scene(model, normalized[0], as_shown(image), answer, output.windows[0], output.features[0], output.logits[0])
 
 
 def probe(
-    scene: Scene, step: int, candidates: Float[Tensor, "candidate 3"], loss: WindowLoss = last_loss, chunk: int = 256
+    scene: Scene, glimpse: int, candidates: Float[Tensor, "candidate 3"], loss: WindowLoss = last_loss, chunk: int = 256
 ) -> tuple[Float[Tensor, "candidate"], Float[Tensor, "candidate 3"]]:
-    """Loss, and its gradient in (s, tx, ty), with each of ``candidates`` in place of the window of ``step``.
+    """Loss, and its gradient in (s, tx, ty), with each of ``candidates`` in place of the window of ``glimpse``.
 
     Args:
         scene: from :func:`observe`.
-        step: which window is moved, 1 (the first look) to T; the others stay.
+        glimpse: which window is moved, 1 (the first glimpse) to T; the others stay.
         candidates: windows; they may leave the image.
         loss: of which the derivative is taken.
         chunk: candidates computed at once.
 
     Raises:
-        ValueError: if the model takes no such step.
+        ValueError: if the model takes no such glimpse.
     """
-    check_step(scene, step)
+    check_glimpse(scene, glimpse)
     losses, gradients = [], []
     with torch.enable_grad():
         for part in candidates.to(scene.image).split(chunk):
             window = part.detach().clone().requires_grad_()
-            values = loss(_replay(scene, step, window), torch.full((len(part),), scene.label).to(window.device), step)
+            values = loss(
+                _replay(scene, glimpse, window), torch.full((len(part),), scene.label).to(window.device), glimpse
+            )
             (gradient,) = torch.autograd.grad(values.sum(), window)
             losses.append(values.detach())
             gradients.append(gradient)
     return torch.cat(losses), torch.cat(gradients)
 
 
-def check_step(scene: Scene, step: int) -> None:
-    """Refuse steps that the model does not take.
+def check_glimpse(scene: Scene, glimpse: int) -> None:
+    """Refuse glimpses that the model does not take.
 
     Raises:
-        ValueError: if there is no such step.
+        ValueError: if there is no such glimpse.
     """
-    if not 1 <= step <= scene.num_steps:
-        raise ValueError(f"there is no step {step}: the model takes {scene.num_steps}, the first look is 1")
+    if not 1 <= glimpse <= scene.num_glimpses:
+        raise ValueError(f"there is no glimpse {glimpse}: the model takes glimpses 1 to {scene.num_glimpses}")
 
 
-def _replay(scene: Scene, step: int, window: Float[Tensor, "candidate 3"]) -> GlimpseOutput:
-    """The episode again with ``window`` at ``step``; all other windows stay, and what was seen through them."""
+def _replay(scene: Scene, glimpse: int, window: Float[Tensor, "candidate 3"]) -> GlimpseOutput:
+    """The episode again with ``window`` at ``glimpse``; all other windows stay, and what was seen through them."""
     model, count = scene.model, len(window)
     prepared = [level.expand(count, -1, -1, -1) for level in model.generator.prepare(scene.image[None])]
-    looked = dict(enumerate(scene.affine.expand(count, -1, -1).unbind(1), 1))
-    seen = {t: Features(known.expand(count, -1), []) for t, known in enumerate(scene.features, 1) if t != step}
-    policy = FixedGlimpses({**looked, step: window}, model.policy)
-    return model.output(model.look(GlimpseState(prepared), policy=policy, num_glimpses=scene.num_steps, seen=seen))
+    looked = dict(enumerate(scene.windows.expand(count, -1, -1).unbind(1), 1))
+    seen = {t: Features(known.expand(count, -1), []) for t, known in enumerate(scene.features, 1) if t != glimpse}
+    policy = FixedGlimpses({**looked, glimpse: window}, model.policy)
+    return model.output(model.look(GlimpseState(prepared), policy=policy, num_glimpses=scene.num_glimpses, seen=seen))

@@ -1,8 +1,8 @@
 """Injection: windows chosen by a person, as text, checked (Supeene & Wang, 4.2).
 
-    2=0.3,-0.5,0.1     step 2 looks at s = 0.3, tx = -0.5, ty = 0.1
+    2=0.3,-0.5,0.1     glimpse 2 looks at s = 0.3, tx = -0.5, ty = 0.1
 
-Later steps react to what the injected window shows.
+Later glimpses react to what the injected window shows.
 """
 
 import math
@@ -19,7 +19,7 @@ from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.policies.baselines import FixedGlimpses
 
 Windows = dict[int, tuple[float, float, float]]
-"""Step (1 is the first look) -> (s, tx, ty)."""
+"""Glimpse (1 is the first glimpse) -> (s, tx, ty)."""
 
 
 def inject(
@@ -30,15 +30,17 @@ def inject(
     Args:
         model: put into evaluation mode.
         image: ``[channel, size, size]``, uint8 or 0..1; not normalised.
-        windows: where to look; in all other steps the model looks for itself.
+        windows: where to look; in all other glimpses the model looks for itself.
         label: the true class, if known.
         classes: names of the classes; their numbers if None.
 
     Raises:
-        ValueError: for a step that the model does not take.
+        ValueError: for a glimpse that the model does not take.
     """
-    if beyond := [step for step in windows if not 1 <= step <= model.num_glimpses]:
-        raise ValueError(f"there is no step {beyond[0]}: the model takes {model.num_glimpses}, the first look is 1")
+    if beyond := [glimpse for glimpse in windows if not 1 <= glimpse <= model.num_glimpses]:
+        raise ValueError(
+            f"there is no glimpse {beyond[0]}: the model takes {model.num_glimpses}, the first glimpse is 1"
+        )
     ways = {"its own windows": None, "with yours": FixedGlimpses(windows, otherwise=model.policy)}
     labels = None if label is None else [label]
     own, changed = (
@@ -48,12 +50,12 @@ def inject(
     return Scanpaths([own, replace(changed, yours=frozenset(windows))])
 
 
-def parse_windows(texts: Sequence[str], num_steps: int, *, allow_outside: bool = False) -> Windows:
-    """``STEP=s,tx,ty`` texts -> windows.
+def parse_windows(texts: Sequence[str], num_glimpses: int, *, allow_outside: bool = False) -> Windows:
+    """``GLIMPSE=s,tx,ty`` texts -> windows.
 
     Args:
-        texts: one a step.
-        num_steps: T of the model.
+        texts: one a glimpse.
+        num_glimpses: T of the model.
         allow_outside: accept windows that leave the image.
 
     Raises:
@@ -62,20 +64,20 @@ def parse_windows(texts: Sequence[str], num_steps: int, *, allow_outside: bool =
     windows: Windows = {}
     for text in texts:
         try:
-            step_text, _, numbers = text.partition("=")
-            step = int(step_text)
+            glimpse_text, _, numbers = text.partition("=")
+            glimpse = int(glimpse_text)
             s, tx, ty = (float(number) for number in numbers.split(","))
         except ValueError:
-            raise SettingError(f"cannot read the window '{text}': write STEP=s,tx,ty, say 2=0.3,-0.5,0.1") from None
-        if not 1 <= step <= num_steps:
-            raise SettingError(f"'{text}': there is no step {step}: the model takes {num_steps}, the first look is 1")
-        if step in windows:
-            raise SettingError(f"'{text}': step {step} is set already")
+            raise SettingError(f"cannot read the window '{text}': write GLIMPSE=s,tx,ty, say 2=0.3,-0.5,0.1") from None
+        if not 1 <= glimpse <= num_glimpses:
+            raise SettingError(f"'{text}': there is no glimpse {glimpse}: the model takes glimpses 1 to {num_glimpses}")
+        if glimpse in windows:
+            raise SettingError(f"'{text}': glimpse {glimpse} is set already")
         if s <= 0 or not all(map(math.isfinite, (s, tx, ty))):
             raise SettingError(f"'{text}': a window needs a scale above 0 and finite numbers")
         if not allow_outside and not bool(geometry.lies_inside(torch.tensor([s, tx, ty]))):
             raise SettingError(
                 f"'{text}' leaves the image: |tx| and |ty| must be at most 1 - s = {1 - s:.3g}; or pass --allow-outside"
             )
-        windows[step] = (s, tx, ty)
+        windows[glimpse] = (s, tx, ty)
     return windows

@@ -38,7 +38,7 @@ def observe_photo(
         run: from :func:`~glimpsenet.runs.run.load_run`.
         image: the file.
         label: the true class, by name; that of its folder or else the predicted one if None.
-        windows: to inject, as ``STEP=s,tx,ty``; later glimpses react.
+        windows: to inject, as ``GLIMPSE=s,tx,ty``; later glimpses react.
         allow_outside: accept windows that leave the image.
 
     Raises:

@@ -29,7 +29,7 @@ from matplotlib.ticker import FixedLocator
 from torch import Tensor
 
 from glimpsenet.inspection.figures import PALETTE, save_result
-from glimpsenet.inspection.gradients import WindowLoss, check_step, last_loss, observe
+from glimpsenet.inspection.gradients import WindowLoss, check_glimpse, last_loss, observe
 from glimpsenet.inspection.sweep import PARAMETERS, NoRoomError, Parameter, Sweep, sweep
 from glimpsenet.intervals import bootstrap_interval, wilson_interval
 from glimpsenet.models.glimpsenet import GlimpseNet
@@ -108,9 +108,9 @@ class ParameterQuality:
 
 @dataclass(frozen=True)
 class GradientQuality:
-    """Gradient quality of the window of one step, over many images."""
+    """Gradient quality of the window of one glimpse, over many images."""
 
-    step: int
+    glimpse: int
     points: int
     num_images: int
     s: ParameterQuality
@@ -130,20 +130,20 @@ class GradientQuality:
         return _plain(values)
 
     def to_csv(self) -> str:
-        """A row a parameter: parameter, step, num_sweeps, num_left_out, then each measure, its low and high end."""
+        """A row a parameter: parameter, glimpse, num_sweeps, num_left_out, then each measure, its low and high end."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         ends = [f"{name}{end}" for name in MEASURES for end in ("", "_low", "_high")]
-        writer.writerow(["parameter", "step", "num_sweeps", "num_left_out", *ends])
+        writer.writerow(["parameter", "glimpse", "num_sweeps", "num_left_out", *ends])
         for quality in self.parameters:
             numbers = [number for estimate in quality.estimates.values() for number in dataclasses.astuple(estimate)]
             cells = ["" if math.isnan(number) else f"{number:.6g}" for number in numbers]
-            writer.writerow([quality.parameter, self.step, quality.num_sweeps, quality.num_left_out, *cells])
+            writer.writerow([quality.parameter, self.glimpse, quality.num_sweeps, quality.num_left_out, *cells])
         return text.getvalue()
 
     def plot(self) -> Figure:
         """Each measure by parameter, with intervals."""
-        return compare_qualities({f"step {self.step}": self})
+        return compare_qualities({f"glimpse {self.glimpse}": self})
 
     def save(self, file: Path) -> None:
         """Write the numbers where the suffix is .json or .csv, else the picture."""
@@ -154,7 +154,7 @@ def gradient_quality(
     model: GlimpseNet,
     samples: Sequence[tuple[Tensor, int | None]],
     *,
-    step: int = 2,
+    glimpse: int = 2,
     points: int = 100,
     scale_range: ScaleRange,
     loss: WindowLoss = last_loss,
@@ -166,7 +166,7 @@ def gradient_quality(
     Args:
         model: put into evaluation mode; it may be frozen.
         samples: images (``[channel, size, size]``, uint8 or 0..1, not normalised) with labels; None: the predicted one.
-        step: whose window.
+        glimpse: whose window.
         points: of each sweep.
         scale_range: of the model's windows.
         loss: of which the derivative is taken.
@@ -174,7 +174,7 @@ def gradient_quality(
         seed: of the bootstrap.
 
     Raises:
-        ValueError: without samples, with fewer than 20 points, for a step or a class that the model does not have.
+        ValueError: without samples, with fewer than 20 points, for a glimpse or a class that the model does not have.
     """
     if not samples:
         raise ValueError("gradient quality is measured over images, and there is none")
@@ -184,33 +184,33 @@ def gradient_quality(
     measured: dict[Parameter, list[SweepQuality]] = {parameter: [] for parameter in PARAMETERS}
     for (image, label), looking in zip(samples, policies, strict=True):
         scene = observe(model, image, label, policy=looking)
-        check_step(scene, step)
+        check_glimpse(scene, glimpse)
         for parameter in PARAMETERS:
             try:
-                result = sweep(scene, parameter, step=step, points=points, scale_range=scale_range, loss=loss)
+                result = sweep(scene, parameter, glimpse=glimpse, points=points, scale_range=scale_range, loss=loss)
             except NoRoomError:
                 continue
             measured[parameter].append(measure(result))
     s, tx, ty = (summarize(parameter, [measured[parameter]], len(samples), seed) for parameter in PARAMETERS)
-    return GradientQuality(step, points, len(samples), s, tx, ty)
+    return GradientQuality(glimpse, points, len(samples), s, tx, ty)
 
 
 def pool(qualities: Sequence[GradientQuality], seed: int = 0) -> GradientQuality:
     """One estimate for several models, each measured over images of its own.
 
     Args:
-        qualities: one a model, of the same step and points.
+        qualities: one a model, of the same glimpse and points.
         seed: of the bootstrap.
 
     Raises:
-        ValueError: if there is none, or they differ in step or points.
+        ValueError: if there is none, or they differ in glimpse or points.
     """
-    if len({(quality.step, quality.points) for quality in qualities}) != 1:
-        raise ValueError("only qualities of the same step and number of points pool, one or more of them")
+    if len({(quality.glimpse, quality.points) for quality in qualities}) != 1:
+        raise ValueError("only qualities of the same glimpse and number of points pool, one or more of them")
     images = sum(quality.num_images for quality in qualities)
     groups = {p: [group for q in qualities for group in getattr(q, p).sweeps] for p in PARAMETERS}
     s, tx, ty = (summarize(parameter, groups[parameter], images, seed) for parameter in PARAMETERS)
-    return GradientQuality(qualities[0].step, qualities[0].points, images, s, tx, ty)
+    return GradientQuality(qualities[0].glimpse, qualities[0].points, images, s, tx, ty)
 
 
 def measure(result: Sweep) -> SweepQuality:

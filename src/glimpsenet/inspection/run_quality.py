@@ -24,7 +24,7 @@ def run_quality(
     *,
     data: Path | None = None,
     images: int = 50,
-    step: int = 2,
+    glimpse: int = 2,
     points: int = 100,
     loss: str = "last",
     around: Around = "learned",
@@ -38,7 +38,7 @@ def run_quality(
         generators: kinds of sampling; "own" is the run's.
         data: image folder with val/CLASS; the run's own validation images if None.
         images: how many, spread over classes.
-        step: whose window.
+        glimpse: whose window.
         points: of each sweep.
         loss: last, own, auxiliary or total; see :func:`~glimpsenet.inspection.gradients.by_name`.
         around: which windows: the model's, random ones, or the boxes.
@@ -60,7 +60,7 @@ def run_quality(
         raise UserError("the oracle needs to know where to look: boxes.csv lacks some of the validation images")
     scale_range = run.config.model.scale_range
     settings: dict[str, Any] = {
-        "step": step,
+        "glimpse": glimpse,
         "points": points,
         "scale_range": scale_range,
         "loss": by_name(loss, run.config.training.auxiliary_weight),

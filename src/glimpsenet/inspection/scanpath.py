@@ -15,7 +15,7 @@ from torch import Tensor
 
 from glimpsenet.inference import Prediction
 from glimpsenet.inference.files import true_class
-from glimpsenet.inspection.figures import as_shown, draw_window, frame, label, save_result, show_image, step_color
+from glimpsenet.inspection.figures import as_shown, draw_window, frame, glimpse_color, label, save_result, show_image
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.policies.base import Policy
 
@@ -25,26 +25,26 @@ MAX_ROWS = 6
 
 @dataclass(frozen=True)
 class Scanpath:
-    """One image; step 1 is the first look."""
+    """One image; glimpse 1 is the first glimpse."""
 
     name: str
     image: Float[Tensor, "channel size size"]
     """0..1."""
-    glimpses: Float[Tensor, "step channel g g"]
+    crops: Float[Tensor, "glimpse channel g g"]
     """What the model saw, 0..1."""
-    affine: Float[Tensor, "step 3"]
+    windows: Float[Tensor, "glimpse 3"]
     """The windows (s, tx, ty)."""
-    probabilities: Float[Tensor, "step class_"]
-    """After each step."""
+    probabilities: Float[Tensor, "glimpse class_"]
+    """After each glimpse."""
     classes: list[str]
     label: str | None
     """The true class; None if it is not known."""
     yours: frozenset[int] = frozenset()
-    """Steps whose windows a person chose, in place of the model."""
+    """Glimpses whose windows a person chose, in place of the model."""
 
-    def top(self, step: int, count: int = 1) -> list[tuple[str, float]]:
-        """The likeliest classes after ``step`` (1 the first; -1 the last), with their probabilities."""
-        values, places = self.probabilities[step - 1 if step > 0 else step].topk(min(count, len(self.classes)))
+    def top(self, glimpse: int, count: int = 1) -> list[tuple[str, float]]:
+        """The likeliest classes after ``glimpse`` (1 the first; -1 the last), with their probabilities."""
+        values, places = self.probabilities[glimpse - 1 if glimpse > 0 else glimpse].topk(min(count, len(self.classes)))
         return [(self.classes[place], value) for place, value in zip(places.tolist(), values.tolist(), strict=True)]
 
 
@@ -55,13 +55,15 @@ class Scanpaths:
     rows: list[Scanpath]
 
     def to_dict(self) -> list[dict[str, Any]]:
-        """A row an image: name, true class, windows (s, tx, ty) and probabilities by class, step by step."""
+        """A row an image: name, true class, windows (s, tx, ty) and probabilities by class, glimpse by glimpse."""
         return [
             {
                 "name": row.name,
                 "label": row.label,
-                "windows": row.affine.tolist(),
-                "probabilities": [dict(zip(row.classes, step, strict=True)) for step in row.probabilities.tolist()],
+                "windows": row.windows.tolist(),
+                "probabilities": [
+                    dict(zip(row.classes, glimpse, strict=True)) for glimpse in row.probabilities.tolist()
+                ],
             }
             for row in self.rows
         ]
@@ -69,8 +71,8 @@ class Scanpaths:
     def plot(self, top: int = 3) -> Figure:
         """One row an image (at most 6): the image with its windows, the glimpses, the ``top`` classes after each."""
         rows = self.rows[:MAX_ROWS]
-        steps = max(len(row.affine) for row in rows)
-        figure = Figure(figsize=(3.1 + 1.75 * steps, 2.8 * len(rows)))
+        glimpses = max(len(row.windows) for row in rows)
+        figure = Figure(figsize=(3.1 + 1.75 * glimpses, 2.8 * len(rows)))
         # Of constrained layout's own spaces one grows with the number of rows, and parts glimpses from their bars.
         figure.set_layout_engine("constrained", hspace=0)
         for place, row in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
@@ -107,15 +109,15 @@ def scanpaths(
     with torch.no_grad():
         output = model(model.normalization(images), policy=policy)
         shown = as_shown(images)
-        seen = model.glimpses(shown.to(images.device), output.affine).cpu()
-    affine, probabilities = output.affine.cpu(), output.logits.float().softmax(-1).cpu()
+        seen = model.crops(shown.to(images.device), output.windows).cpu()
+    windows, probabilities = output.windows.cpu(), output.logits.float().softmax(-1).cpu()
     return Scanpaths(
         [
             Scanpath(
                 name=str(row + 1) if names is None else names[row],
                 image=shown[row],
-                glimpses=seen[row],
-                affine=affine[row],
+                crops=seen[row],
+                windows=windows[row],
                 probabilities=probabilities[row],
                 classes=classes,
                 label=None if labels is None else classes[labels[row]],
@@ -132,8 +134,8 @@ def gather(predictions: Sequence[Prediction]) -> Scanpaths:
             Scanpath(
                 name=prediction.file.name,
                 image=prediction.image,
-                glimpses=prediction.glimpses,
-                affine=prediction.affine,
+                crops=prediction.crops,
+                windows=prediction.windows,
                 probabilities=prediction.probabilities,
                 classes=prediction.classes,
                 label=true_class(prediction.file, prediction.classes),
@@ -144,13 +146,13 @@ def gather(predictions: Sequence[Prediction]) -> Scanpaths:
 
 
 def _plot_row(figure: SubFigure, row: Scanpath, top: int) -> None:
-    steps = len(row.affine)
-    grid = figure.add_gridspec(2, steps + 1, width_ratios=[1.75, *[1] * steps], height_ratios=[1.3, 1])
+    glimpses = len(row.windows)
+    grid = figure.add_gridspec(2, glimpses + 1, width_ratios=[1.75, *[1] * glimpses], height_ratios=[1.3, 1])
     whole = figure.add_subplot(grid[:, 0])
     show_image(whole, row.image)
-    for step in range(1, steps + 1):
-        if step > 1 or step in row.yours:  # its own first look is the whole image
-            draw_window(whole, row.affine[step - 1], row.image.shape[-1], step, yours=step in row.yours)
+    for glimpse in range(1, glimpses + 1):
+        if glimpse > 1 or glimpse in row.yours:  # its own first glimpse is the whole image
+            draw_window(whole, row.windows[glimpse - 1], row.image.shape[-1], glimpse, yours=glimpse in row.yours)
     said, probability = row.top(-1)[0]
     title = whole.set_title(f"{label(said, 26)}  {probability:.0%}", fontsize=11, fontweight="bold")
     if row.label not in (None, said):
@@ -158,20 +160,20 @@ def _plot_row(figure: SubFigure, row: Scanpath, top: int) -> None:
         title.set_bbox({"facecolor": "black", "pad": 2.5})
     truth = "" if row.label is None else f"\ntrue class: {label(row.label, 26)}"
     whole.set_xlabel(f"{label(row.name, 34)}{truth}", fontsize=8.5)
-    for step in range(1, steps + 1):
-        glimpse = figure.add_subplot(grid[0, step])
-        show_image(glimpse, row.glimpses[step - 1])
-        frame(glimpse, step, yours=step in row.yours)
-        note = " · yours" if step in row.yours else " · first look" if step == 1 else ""
-        glimpse.set_title(f"{step}{note}", fontsize=10)
-        _plot_classes(figure.add_subplot(grid[1, step]), row.top(step, top), step)
+    for glimpse in range(1, glimpses + 1):
+        axes = figure.add_subplot(grid[0, glimpse])
+        show_image(axes, row.crops[glimpse - 1])
+        frame(axes, glimpse, yours=glimpse in row.yours)
+        note = " · yours" if glimpse in row.yours else " · first glimpse" if glimpse == 1 else ""
+        axes.set_title(f"{glimpse}{note}", fontsize=10)
+        _plot_classes(figure.add_subplot(grid[1, glimpse]), row.top(glimpse, top), glimpse)
 
 
-def _plot_classes(axes: Axes, ranking: list[tuple[str, float]], step: int) -> None:
+def _plot_classes(axes: Axes, ranking: list[tuple[str, float]], glimpse: int) -> None:
     """Bars of probability, 0..1, each below the name of its class."""
     places = range(len(ranking))
     axes.barh(places, 1, color="#EEEEEE", height=0.34)
-    axes.barh(places, [value for _, value in ranking], color=step_color(step), height=0.34)
+    axes.barh(places, [value for _, value in ranking], color=glimpse_color(glimpse), height=0.34)
     for place, (name, value) in zip(places, ranking, strict=True):
         axes.text(0, place - 0.22, label(name, 18), va="bottom", fontsize=8.5)
         axes.text(1, place - 0.22, f"{value:.0%}", va="bottom", ha="right", fontsize=8.5)

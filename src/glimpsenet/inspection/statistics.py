@@ -2,8 +2,8 @@
 
     without gradient re-scaling the weights explode;   with the auxiliary loss s settles on one large value
 
-is what the report sees in these curves (Supeene & Wang, sections 4.2 and 5.2.1). One run shows every tensor and step;
-of several runs, one colour each, the largest tensor and the mean over steps.
+is what the report sees in these curves (Supeene & Wang, sections 4.2 and 5.2.1). One run shows every tensor and glimpse;
+of several runs, one colour each, the largest tensor and the mean over glimpses.
 """
 
 import csv
@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from glimpsenet.errors import UserError
-from glimpsenet.inspection.figures import PALETTE, save_figure, step_color
+from glimpsenet.inspection.figures import PALETTE, glimpse_color, save_figure
 from glimpsenet.runs import LOCALIZATION, LOCALIZATION_COLUMNS
 
 OUTPUTS = {"s": "s (window's half side)", "tx": "tx (centre, x)", "ty": "ty (centre, y)"}
@@ -55,9 +55,9 @@ class Statistics:
         return self.series.get(kind, {})
 
     def outputs(self, name: str) -> dict[int, Series]:
-        """step -> s, tx or ty."""
+        """glimpse -> s, tx or ty."""
         parts = ((key.rsplit("_", 1), series) for key, series in self.of("output").items())
-        return {int(step): series for (parameter, step), series in parts if parameter == name}
+        return {int(glimpse): series for (parameter, glimpse), series in parts if parameter == name}
 
     def plot(self) -> Figure:
         """Weights, gradients and outputs over time."""
@@ -66,10 +66,10 @@ class Statistics:
             for place, (tensor, series) in enumerate(self.of(kind).items()):
                 _draw_magnitude(axes[panel], series.step, _magnitude(panel, series), _color(place), tensor)
         for name in OUTPUTS:
-            for step, series in self.outputs(name).items():
+            for glimpse, series in self.outputs(name).items():
                 band = (series.min, series.max, series.mean)
-                _draw_band(axes[name], series.step, *band, step_color(step), f"step {step}")
-        if "ty" in axes and next(iter(axes)) not in OUTPUTS:  # else the legend for all panels is of steps already
+                _draw_band(axes[name], series.step, *band, glimpse_color(glimpse), f"glimpse {glimpse}")
+        if "ty" in axes and next(iter(axes)) not in OUTPUTS:  # else the legend for all panels is of glimpses already
             axes["ty"].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
         return _finish(figure, axes)
 
@@ -79,7 +79,7 @@ class Statistics:
 
 
 def plot_statistics(runs: Mapping[str, Statistics]) -> Figure:
-    """Runs over each other, a colour each: the largest of a kind's tensors, and outputs over all steps.
+    """Runs over each other, a colour each: the largest of a kind's tensors, and outputs over all glimpses.
 
     Args:
         runs: name in the legend -> its statistics.
@@ -91,11 +91,11 @@ def plot_statistics(runs: Mapping[str, Statistics]) -> Figure:
                 largest = _together(np.max, [_magnitude(panel, series) for series in tensors])
                 _draw_magnitude(axes[panel], tensors[0].step[: len(largest)], largest, _color(place), run)
         for name in OUTPUTS:
-            if steps := list(statistics.outputs(name).values()):
-                low = _together(np.min, [series.min for series in steps])
-                high = _together(np.max, [series.max for series in steps])
-                mean = _together(np.mean, [series.mean for series in steps])
-                _draw_band(axes[name], steps[0].step[: len(low)], low, high, mean, _color(place), run)
+            if glimpses := list(statistics.outputs(name).values()):
+                low = _together(np.min, [series.min for series in glimpses])
+                high = _together(np.max, [series.max for series in glimpses])
+                mean = _together(np.mean, [series.mean for series in glimpses])
+                _draw_band(axes[name], glimpses[0].step[: len(low)], low, high, mean, _color(place), run)
     return _finish(figure, axes)
 
 
@@ -196,7 +196,7 @@ def _draw_magnitude(axes: Axes, step: np.ndarray, value: np.ndarray, color: str,
 def _draw_band(
     axes: Axes, step: np.ndarray, low: np.ndarray, high: np.ndarray, mean: np.ndarray, color: str, label: str
 ) -> None:
-    """Edges rather than a filled band: the bands of several steps cover each other."""
+    """Edges rather than a filled band: the bands of several glimpses cover each other."""
     for edge in (low, high):
         axes.plot(step, edge, color=color, linewidth=0.9, linestyle=(0, (4, 2)), alpha=0.8)
     axes.plot(step, mean, color=color, linewidth=2, label=label)

@@ -24,8 +24,8 @@ from torch import Tensor
 from glimpsenet import geometry
 from glimpsenet.files import write_aside
 from glimpsenet.inspection.arrows import draw_arrows
-from glimpsenet.inspection.figures import draw_window, save_result, show_image, step_color
-from glimpsenet.inspection.gradients import Scene, WindowLoss, check_step, last_loss, probe
+from glimpsenet.inspection.figures import draw_window, glimpse_color, save_result, show_image
+from glimpsenet.inspection.gradients import Scene, WindowLoss, check_glimpse, last_loss, probe
 from glimpsenet.policies.base import ScaleRange
 
 Parameter = Literal["s", "tx", "ty"]
@@ -41,7 +41,7 @@ class Sweep:
     """Loss and gradient along one parameter of one window."""
 
     parameter: Parameter
-    step: int
+    glimpse: int
     values: Float[Tensor, "point"]
     loss: Float[Tensor, "point"]
     gradient: Float[Tensor, "point"]
@@ -81,12 +81,12 @@ class Sweep:
         save_result(file, self.plot, to_csv=self.to_csv)
 
     def to_csv(self) -> str:
-        """Columns step, s, tx, ty, loss, dL/ds, dL/dtx, dL/dty."""
+        """Columns glimpse, s, tx, ty, loss, dL/ds, dL/dtx, dL/dty."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["step", "s", "tx", "ty", "loss", "dL/ds", "dL/dtx", "dL/dty"])
+        writer.writerow(["glimpse", "s", "tx", "ty", "loss", "dL/ds", "dL/dtx", "dL/dty"])
         for window, loss, gradient in zip(self.windows, self.loss, self.full_gradient, strict=True):
-            writer.writerow([self.step, *(f"{v:.6g}" for v in (*window.tolist(), float(loss), *gradient.tolist()))])
+            writer.writerow([self.glimpse, *(f"{v:.6g}" for v in (*window.tolist(), float(loss), *gradient.tolist()))])
         return text.getvalue()
 
 
@@ -111,34 +111,34 @@ def sweep(
     scene: Scene,
     parameter: Parameter,
     *,
-    step: int = 2,
+    glimpse: int = 2,
     points: int = 200,
     scale_range: ScaleRange,
     loss: WindowLoss = last_loss,
 ) -> Sweep:
-    """Loss and gradient along ``parameter`` of the window of ``step``.
+    """Loss and gradient along ``parameter`` of the window of ``glimpse``.
 
     Args:
         scene: from :func:`glimpsenet.inspection.gradients.observe`.
         parameter: s, tx or ty.
-        step: whose window; the others stay where they were.
+        glimpse: whose window; the others stay where they were.
         points: how many, evenly spaced, ends included.
         scale_range: of the model's windows.
         loss: of which the derivative is taken.
 
     Raises:
-        ValueError: if there is no such step, no room, or fewer than two points.
+        ValueError: if there is no such glimpse, no room, or fewer than two points.
     """
-    check_step(scene, step)
+    check_glimpse(scene, glimpse)
     if points < 2:
         raise ValueError(f"a sweep needs two points or more, got {points}")
-    low, high = admissible_range(scene.affine[step - 1], parameter, scale_range)
+    low, high = admissible_range(scene.windows[glimpse - 1], parameter, scale_range)
     values = torch.linspace(low, high, points)
-    windows = scene.affine[step - 1].cpu().repeat(points, 1)
+    windows = scene.windows[glimpse - 1].cpu().repeat(points, 1)
     column = PARAMETERS.index(parameter)
     windows[:, column] = values
-    losses, gradients = (part.cpu() for part in probe(scene, step, windows, loss))
-    return Sweep(parameter, step, values, losses, gradients[:, column], windows, gradients)
+    losses, gradients = (part.cpu() for part in probe(scene, glimpse, windows, loss))
+    return Sweep(parameter, glimpse, values, losses, gradients[:, column], windows, gradients)
 
 
 def plot_sweeps(sweeps: Sequence[Sweep]) -> Figure:
@@ -148,8 +148,8 @@ def plot_sweeps(sweeps: Sequence[Sweep]) -> Figure:
     for column, result in enumerate(sweeps):
         _plot_gradient(grid[0, column], result)
         axes = grid[1, column]
-        axes.plot(result.values.numpy(), result.loss.numpy(), color=step_color(result.step), linewidth=1.6)
-        axes.set_xlabel(f"{result.parameter} of step {result.step} (normalised)")
+        axes.plot(result.values.numpy(), result.loss.numpy(), color=glimpse_color(result.glimpse), linewidth=1.6)
+        axes.set_xlabel(f"{result.parameter} of glimpse {result.glimpse} (normalised)")
         axes.set_ylabel("loss (nats)")
         axes.grid(alpha=0.3)
     return figure
@@ -162,7 +162,7 @@ def _plot_gradient(axes: Axes, result: Sweep) -> None:
         result.gradient.numpy(),
         ".",
         markersize=3,
-        color=step_color(result.step),
+        color=glimpse_color(result.glimpse),
     )
     ends = result.values[[0, -1]].numpy()
     wanted = "as wanted" if result.has_wanted_sign else "the wrong way"
@@ -187,18 +187,22 @@ def animate_sweep(scene: Scene, result: Sweep, file: Path, frames: int = 40) -> 
         figure = Figure(figsize=(7.2, 3.4), layout="constrained")
         left, right = figure.subplots(1, 2)
         show_image(left, scene.shown)
-        draw_window(left, result.windows[index], scene.image_size, result.step)
-        box = geometry.affine_to_box(result.windows[index], scene.image_size)
-        draw_arrows(left, box, result.full_gradient[index], largest, result.step)
+        draw_window(left, result.windows[index], scene.image_size, result.glimpse)
+        box = geometry.window_to_box(result.windows[index], scene.image_size)
+        draw_arrows(left, box, result.full_gradient[index], largest, result.glimpse)
         right.axhline(0, color="gray", linewidth=0.8)
         right.plot(
-            result.values[: index + 1], result.gradient[: index + 1], ".", markersize=4, color=step_color(result.step)
+            result.values[: index + 1],
+            result.gradient[: index + 1],
+            ".",
+            markersize=4,
+            color=glimpse_color(result.glimpse),
         )
         right.set_xlim(float(result.values[0]), float(result.values[-1]))
         low, high = float(result.gradient.min()), float(result.gradient.max())
         margin = 0.05 * (high - low) + 1e-9
         right.set_ylim(low - margin, high + margin)
-        right.set_xlabel(f"{result.parameter} of step {result.step} (normalised)")
+        right.set_xlabel(f"{result.parameter} of glimpse {result.glimpse} (normalised)")
         right.set_ylabel(f"dL/d{result.parameter} (nats)")
         right.grid(alpha=0.3)
         buffer = io.BytesIO()

@@ -1,9 +1,9 @@
-"""Backbone: glimpse -> (f_t, feature maps), one network for all steps.
+"""Backbone: glimpse -> (f_t, feature maps), one network for all glimpses.
 
     maps = stages(glimpse),   f_t = mean over places of the last map (or whatever the model's own head pools)
 
 Any model of timm, by name, and ``glimpse_cnn`` (below), which this project adds to timm's registry. Batch
-normalisation's statistics are shared by the first look and the windows, as in MGNet, or separate. Shared, training
+normalisation's statistics are shared by the first glimpse and the windows, as in MGNet, or separate. Shared, training
 normalises each call by its own statistics while evaluation uses one running average of both, which differ: the first
 look, one call of T, suffers most. Separate statistics per kind of input are the remedy of Xie et al. (2020, AdvProp).
 """
@@ -120,7 +120,7 @@ class Backbone(nn.Module):
 
     Args:
         net: the model, with timm's ``forward_intermediates`` and ``forward_head``.
-        separate_norms: give first looks batch normalisation layers of their own.
+        separate_norms: give first glimpses batch normalisation layers of their own.
         layers: indices of timm's feature maps to return, negative from the end.
         frozen: train the last stage and what follows it only; what is before keeps its weights and its statistics.
 
@@ -133,7 +133,7 @@ class Backbone(nn.Module):
     ):
         super().__init__()
         self.net: Any = net
-        self.first_look_net: Any = _with_own_norms(net) if separate_norms and _has_batch_norm(net) else None
+        self.first_glimpse_net: Any = _with_own_norms(net) if separate_norms and _has_batch_norm(net) else None
         self.layers: list[int] = list(layers)
         self.frozen = frozen
         for layer in layers:
@@ -145,7 +145,7 @@ class Backbone(nn.Module):
 
     def _early_modules(self) -> Iterator[nn.Module]:
         """All modules before the last stage."""
-        for net in filter(None, (self.net, self.first_look_net)):
+        for net in filter(None, (self.net, self.first_glimpse_net)):
             last = feature_info(net, -1)["module"]
             for name, module in net.named_modules():
                 if name == last:
@@ -177,9 +177,9 @@ class Backbone(nn.Module):
         """Widths of the feature maps."""
         return [int(feature_info(self.net, layer)["num_chs"]) for layer in self.layers]
 
-    def forward(self, glimpse: Float[Tensor, "batch channel g g"], *, first_look: bool = False) -> Features:
-        """Features of one glimpse of each image; ``first_look`` chooses the statistics where they are separate."""
-        net = self.first_look_net if first_look and self.first_look_net is not None else self.net
+    def forward(self, glimpse: Float[Tensor, "batch channel g g"], *, first_glimpse: bool = False) -> Features:
+        """Features of one glimpse of each image; ``first_glimpse`` chooses the statistics where they are separate."""
+        net = self.first_glimpse_net if first_glimpse and self.first_glimpse_net is not None else self.net
         # timm wants at least one layer; asking for none keeps no map alive.
         last, maps = (
             net.forward_intermediates(glimpse, indices=self.layers)

@@ -45,16 +45,16 @@ def position_in_pixels(centre: Float[Tensor, "*batch axes"], image_size: int) ->
 
 
 class SpatialClue(nn.Module, abc.ABC):
-    """Joins a glimpse's features with where they were seen; no gradient flows into the affine parameters."""
+    """Joins a glimpse's features with where they were seen; no gradient flows into the window."""
 
     width: int
     """Channels of the result."""
 
     @abc.abstractmethod
     def forward(
-        self, features: Float[Tensor, "batch channel"], affine: Float[Tensor, "batch 3"]
+        self, features: Float[Tensor, "batch channel"], window: Float[Tensor, "batch 3"]
     ) -> Float[Tensor, "batch width"]:
-        """Features of one glimpse and its affine parameters -> the fusion's input."""
+        """Features of one glimpse and its window -> the fusion's input."""
 
 
 class AffineClue(SpatialClue):
@@ -65,10 +65,10 @@ class AffineClue(SpatialClue):
         self.width: int = channels + 3
 
     def forward(
-        self, features: Float[Tensor, "batch channel"], affine: Float[Tensor, "batch 3"]
+        self, features: Float[Tensor, "batch channel"], window: Float[Tensor, "batch 3"]
     ) -> Float[Tensor, "batch width"]:
         """See :class:`SpatialClue`."""
-        return torch.cat([features, affine.detach().to(features.dtype)], -1)
+        return torch.cat([features, window.detach().to(features.dtype)], -1)
 
 
 class PositionalClue(SpatialClue):
@@ -85,13 +85,13 @@ class PositionalClue(SpatialClue):
         self.with_scale = with_scale
 
     def forward(
-        self, features: Float[Tensor, "batch channel"], affine: Float[Tensor, "batch 3"]
+        self, features: Float[Tensor, "batch channel"], window: Float[Tensor, "batch 3"]
     ) -> Float[Tensor, "batch width"]:
         """See :class:`SpatialClue`."""
-        affine = affine.detach()
-        code = sinusoidal_encoding(position_in_pixels(affine[:, 1:], self.image_size), self.width)
+        window = window.detach()
+        code = sinusoidal_encoding(position_in_pixels(window[:, 1:], self.image_size), self.width)
         if self.with_scale:
-            code = code + sinusoidal_encoding(affine[:, :1] * (self.image_size - 1), self.width)
+            code = code + sinusoidal_encoding(window[:, :1] * (self.image_size - 1), self.width)
         return features + code.to(features.dtype)
 
 
@@ -103,7 +103,7 @@ class NoClue(SpatialClue):
         self.width = channels
 
     def forward(
-        self, features: Float[Tensor, "batch channel"], affine: Float[Tensor, "batch 3"]
+        self, features: Float[Tensor, "batch channel"], window: Float[Tensor, "batch 3"]
     ) -> Float[Tensor, "batch width"]:
         """See :class:`SpatialClue`."""
         return features

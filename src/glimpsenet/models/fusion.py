@@ -3,8 +3,8 @@
     o_t = ReLU(LayerNorm(Attention(query = h_t, keys = values = h_1..h_t)))
 
 The report's fusion is self-attention over h_1..h_t of which only the newest position's output is used. Every other
-position's query would be thrown away, and keys and values do not change once computed: so each step projects the
-newest token only and remembers its key and value. Same numbers, linear instead of quadratic work per step.
+position's query would be thrown away, and keys and values do not change once computed: so each glimpse projects the
+newest token only and remembers its key and value. Same numbers, linear instead of quadratic work per glimpse.
 
 Ours, for few training images: o_t = mean(h_1..h_t), so that every glimpse adds its own evidence to the logits and no
 attention can learn to ignore windows.
@@ -30,7 +30,7 @@ class AttentionFusion(nn.Module):
         width: of the tokens.
         num_heads: of the attention.
         uniform: begin with equal attention to all glimpses (keys zero). Kaiming's weights begin with nearly all of
-            it on one, as a rule the first look, and training hardly moves it from there.
+            it on one, as a rule the first glimpse, and training hardly moves it from there.
 
     Raises:
         ValueError: if ``num_heads`` does not divide ``width``.

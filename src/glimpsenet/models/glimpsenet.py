@@ -29,16 +29,16 @@ from glimpsenet.policies.base import Policy
 
 @dataclass
 class GlimpseOutput:
-    """What the model thought and where it looked, step by step; step 1 is the first look."""
+    """What the model thought and where it looked, glimpse by glimpse; glimpse 1 is the first glimpse."""
 
-    logits: Float[Tensor, "batch step class_"]
-    """The answer after each step; ``logits[:, -1]`` is the answer."""
-    affine: Float[Tensor, "batch step 3"]
+    logits: Float[Tensor, "batch glimpse class_"]
+    """The answer after each glimpse; ``logits[:, -1]`` is the answer."""
+    windows: Float[Tensor, "batch glimpse 3"]
     """The windows (s, tx, ty); see ``geometry.py``."""
-    features: Float[Tensor, "batch step channel"]
+    features: Float[Tensor, "batch glimpse channel"]
     """The backbone's pooled features f_t."""
-    auxiliary_logits: Float[Tensor, "batch later_step class_"] | None
-    """The auxiliary classifier's answer from each window alone (steps 2..T); None without that classifier."""
+    auxiliary_logits: Float[Tensor, "batch later_glimpse class_"] | None
+    """The auxiliary classifier's answer from each window alone (glimpses 2..T); None without that classifier."""
     state: GlimpseState = field(default_factory=lambda: GlimpseState([]), repr=False)
     """All that was seen: ``state.before(t)`` is what window t was chosen from."""
 
@@ -48,12 +48,12 @@ class GlimpseNet(nn.Module):
 
     Args:
         generator: crops glimpses.
-        backbone: glimpse -> features; shared by all steps.
+        backbone: glimpse -> features; shared by all glimpses.
         clue: joins features with where they were seen.
         fusion: of the glimpses so far; the paper's is attention.
         policy: chooses the next window; the paper's localization network, or any other.
         num_classes: number of classes.
-        num_glimpses: T, the first look included.
+        num_glimpses: T, the first glimpse included.
         normalization: how images are normalised for this backbone: ``model.normalization(images)``.
         auxiliary: whether there is an auxiliary classifier on the bare features of the windows.
         glimpse_ensemble: whether that takes part in the answers, see :meth:`answer`.
@@ -150,7 +150,7 @@ class GlimpseNet(nn.Module):
             The state that the last glimpse left.
         """
         for glimpse in range(state.glimpse, (num_glimpses or self.num_glimpses) + 1):
-            self.step(state, policy, None if seen is None else seen.get(glimpse))
+            self.take_glimpse(state, policy, None if seen is None else seen.get(glimpse))
             if after is not None:
                 left = after(state)
                 if left is None:
@@ -158,7 +158,7 @@ class GlimpseNet(nn.Module):
                 state = left
         return state
 
-    def step(self, state: GlimpseState, policy: Policy | None = None, features: Features | None = None) -> None:
+    def take_glimpse(self, state: GlimpseState, policy: Policy | None = None, features: Features | None = None) -> None:
         """One turn of the loop, recorded in ``state``.
 
         Args:
@@ -171,7 +171,7 @@ class GlimpseNet(nn.Module):
 
     def see(self, state: GlimpseState, window: Float[Tensor, "batch 3"]) -> Features:
         """The next glimpse through ``window``, as the backbone sees it."""
-        return self.backbone(self.generator(state.prepared, window), first_look=state.glimpse == 1)
+        return self.backbone(self.generator(state.prepared, window), first_glimpse=state.glimpse == 1)
 
     def integrate(self, state: GlimpseState, window: Float[Tensor, "batch 3"], features: Features) -> None:
         """Join a glimpse with those before it, answer, and record all of it in ``state``."""
@@ -184,7 +184,7 @@ class GlimpseNet(nn.Module):
         pooled = torch.stack([features.pooled for features in state.features], 1)
         return GlimpseOutput(
             logits=torch.stack(state.logits, 1),
-            affine=torch.stack(state.windows, 1),
+            windows=torch.stack(state.windows, 1),
             features=pooled,
             auxiliary_logits=None if self.auxiliary_classifier is None else self.auxiliary_classifier(pooled[:, 1:]),
             state=state,
@@ -205,12 +205,12 @@ class GlimpseNet(nn.Module):
         alone = self.auxiliary_classifier(torch.stack(list(pooled[1:]), 1))
         return torch.cat([logits[:, None], alone], 1).log_softmax(-1).mean(1)
 
-    def glimpses(
-        self, images: Float[Tensor, "batch channel size size"], affine: Float[Tensor, "batch step 3"]
-    ) -> Float[Tensor, "batch step channel g g"]:
-        """The glimpses that the model saw through the windows ``affine`` (a ``GlimpseOutput``'s)."""
+    def crops(
+        self, images: Float[Tensor, "batch channel size size"], windows: Float[Tensor, "batch glimpse 3"]
+    ) -> Float[Tensor, "batch glimpse channel g g"]:
+        """What the model saw through ``windows`` (a ``GlimpseOutput``'s)."""
         prepared = self.generator.prepare(images)
-        return torch.stack([self.generator(prepared, window) for window in affine.unbind(1)], 1)
+        return torch.stack([self.generator(prepared, window) for window in windows.unbind(1)], 1)
 
     def check_images(self, images: Tensor) -> None:
         """Refuse what the loop cannot look at.

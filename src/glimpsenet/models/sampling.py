@@ -2,7 +2,7 @@
 
     glimpse(i, j) = image(tx + s u_i, ty + s u_j),   u the glimpse's own pixel positions in [-1, 1]
 
-A generator is used in two moves: ``prepare`` once per image, then ``generator(prepared, affine)`` once per step.
+A generator is used in two moves: ``prepare`` once per image, then ``generator(prepared, window)`` once per glimpse.
 
 Sources: spatial transformers (Jaderberg et al. 2015) for the crop that is differentiable in (s, tx, ty); pyramids with
 trilinear blending (Williams 1983, "Pyramidal parametrics") for the anti-aliased one; Jiang et al. (ICCV 2019,
@@ -22,7 +22,7 @@ Prepared = list[Tensor]
 
 
 def sampling_grid(
-    affine: Float[Tensor, "batch 3"], glimpse_size: int, align_corners: bool
+    window: Float[Tensor, "batch 3"], glimpse_size: int, align_corners: bool
 ) -> Float[Tensor, "batch size size 2"]:
     """Where each pixel of the glimpse lies in the image, as (x, y) for ``grid_sample``.
 
@@ -31,8 +31,8 @@ def sampling_grid(
     """
     # F.affine_grid computes the same in 2 to 15 times the time: it allows rotation, without which x and y separate.
     extent = 1.0 if align_corners else 1 - 1 / glimpse_size
-    ticks = torch.linspace(-extent, extent, glimpse_size, dtype=affine.dtype, device=affine.device)
-    x, y = (affine[:, 1:, None] + affine[:, :1, None] * ticks).unbind(1)
+    ticks = torch.linspace(-extent, extent, glimpse_size, dtype=window.dtype, device=window.device)
+    x, y = (window[:, 1:, None] + window[:, :1, None] * ticks).unbind(1)
     return torch.stack([x[:, None, :].expand(-1, glimpse_size, -1), y[:, :, None].expand(-1, -1, glimpse_size)], -1)
 
 
@@ -48,14 +48,14 @@ class GlimpseGenerator(nn.Module, abc.ABC):
         """Whatever all glimpses of the images share, computed once."""
 
     @abc.abstractmethod
-    def sample(self, prepared: Prepared, affine: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch channel g g"]:
-        """The glimpses, in the precision of ``affine``."""
+    def sample(self, prepared: Prepared, window: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch channel g g"]:
+        """The glimpses, in the precision of ``window``."""
 
-    def forward(self, prepared: Prepared, affine: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch channel g g"]:
-        """One glimpse of each image, differentiable in ``affine`` and in the image."""
+    def forward(self, prepared: Prepared, window: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch channel g g"]:
+        """One glimpse of each image, differentiable in ``window`` and in the image."""
         # Lower precision would move windows by whole pixels: coordinates stay out of autocast.
         with torch.autocast(prepared[0].device.type, enabled=False):
-            return self.sample(prepared, affine)
+            return self.sample(prepared, window)
 
     def extra_repr(self) -> str:
         """What ``repr`` shows."""
@@ -76,9 +76,9 @@ class BilinearGlimpses(GlimpseGenerator):
         """Nothing to share but the images themselves."""
         return [images]
 
-    def sample(self, prepared: Prepared, affine: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch channel g g"]:
+    def sample(self, prepared: Prepared, window: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch channel g g"]:
         """See :class:`GlimpseGenerator`."""
-        grid = sampling_grid(affine.to(prepared[0].dtype), self.glimpse_size, self.align_corners)
+        grid = sampling_grid(window.to(prepared[0].dtype), self.glimpse_size, self.align_corners)
         return F.grid_sample(prepared[0], grid, "bilinear", "zeros", self.align_corners)
 
     def extra_repr(self) -> str:
@@ -103,14 +103,14 @@ class MipmapGlimpses(GlimpseGenerator):
             levels.append(F.avg_pool2d(even, 2))
         return levels
 
-    def sample(self, prepared: Prepared, affine: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch channel g g"]:
+    def sample(self, prepared: Prepared, window: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch channel g g"]:
         """See :class:`GlimpseGenerator`."""
-        affine = affine.to(prepared[0].dtype)
-        grid = sampling_grid(affine, self.glimpse_size, align_corners=False)
-        spacing = affine[:, 0] * (prepared[0].shape[-1] / self.glimpse_size)
+        window = window.to(prepared[0].dtype)
+        grid = sampling_grid(window, self.glimpse_size, align_corners=False)
+        spacing = window[:, 0] * (prepared[0].shape[-1] / self.glimpse_size)
         level = spacing.clamp(min=1).log2().clamp(max=len(prepared) - 1)
-        glimpse = torch.zeros((), dtype=affine.dtype, device=affine.device)
-        may_skip = affine.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        glimpse = torch.zeros((), dtype=window.dtype, device=window.device)
+        may_skip = window.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
         for index, image in enumerate(prepared):
             weight = (1 - (level - index).abs()).clamp(min=0)
             if may_skip and len(weight) and not weight.any():
@@ -159,15 +159,15 @@ class LinearizedGlimpses(GlimpseGenerator):
         """Nothing to share but the images themselves."""
         return [images]
 
-    def sample(self, prepared: Prepared, affine: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch channel g g"]:
+    def sample(self, prepared: Prepared, window: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch channel g g"]:
         """See :class:`GlimpseGenerator`."""
         (image,) = prepared
-        affine = affine.to(image.dtype)
-        grid = sampling_grid(affine, self.glimpse_size, align_corners=False)
+        window = window.to(image.dtype)
+        grid = sampling_grid(window, self.glimpse_size, align_corners=False)
         glimpse = F.grid_sample(image, grid.detach(), "bilinear", "zeros", False)
-        if not (torch.is_grad_enabled() and affine.requires_grad):
+        if not (torch.is_grad_enabled() and window.requires_grad):
             return glimpse
-        slope = self._slope(image.detach(), grid.detach(), spacing=affine.detach()[:, 0] * (2 / self.glimpse_size))
+        slope = self._slope(image.detach(), grid.detach(), spacing=window.detach()[:, 0] * (2 / self.glimpse_size))
         return glimpse + (slope * (grid - grid.detach())[:, None]).sum(-1)
 
     @torch.no_grad()

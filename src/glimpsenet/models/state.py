@@ -95,12 +95,12 @@ class GlimpseState:
     def pack(self) -> dict[str, Tensor]:
         """As named tensors ``[batch, ...]``, for a program that keeps the state between glimpses.
 
-        ``affine``, ``features``, ``map_*`` and ``fused`` have one entry a glimpse along dimension 1; ``keys`` and
+        ``windows``, ``features``, ``map_*`` and ``fused`` have one entry a glimpse along dimension 1; ``keys`` and
         ``values`` are the fusion's memory. What the images share does not change, and is left out.
         """
         maps = zip(*(features.maps for features in self.features), strict=True)
         return {
-            "affine": torch.stack(self.windows, 1),
+            "windows": torch.stack(self.windows, 1),
             "features": torch.stack([features.pooled for features in self.features], 1),
             **{f"map_{place}": torch.stack(layer, 1) for place, layer in enumerate(maps)},
             "fused": torch.stack(self.fused, 1),
@@ -115,7 +115,7 @@ class GlimpseState:
             prepared: what all glimpses share.
             packed: from :meth:`pack`.
         """
-        windows, pooled, fused = (list(packed[name].unbind(1)) for name in ("affine", "features", "fused"))
+        windows, pooled, fused = (list(packed[name].unbind(1)) for name in ("windows", "features", "fused"))
         maps = [packed[name].unbind(1) for name in packed if name.startswith("map_")]
         features = [Features(seen, [layer[t] for layer in maps]) for t, seen in enumerate(pooled)]
         memory = (packed["keys"], packed["values"]) if "keys" in packed else None

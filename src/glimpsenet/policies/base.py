@@ -34,12 +34,12 @@ class Policy(nn.Module, abc.ABC):
     """Learning where to look leaves the features alone."""
 
     @abc.abstractmethod
-    def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
-        """Affine parameters of step ``state.glimpse``, 2 or later."""
+    def choose(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
+        """The windows (s, tx, ty) of glimpse ``state.glimpse``, 2 or later."""
 
     def forward(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
-        """Affine parameters of step ``state.glimpse``."""
-        return geometry.first_look(state.images) if state.glimpse == 1 else self.look(state)
+        """The windows (s, tx, ty) of glimpse ``state.glimpse``."""
+        return geometry.first_window(state.images) if state.glimpse == 1 else self.choose(state)
 
     def distribution(self, state: GlimpseState) -> WindowDistribution:
         """What window ``state.glimpse`` is drawn from; differentiable in the policy's parameters.
@@ -59,7 +59,7 @@ class StochasticPolicy(Policy):
     def distribution(self, state: GlimpseState) -> WindowDistribution:
         """See :class:`Policy`."""
 
-    def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
+    def choose(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
         """See :class:`Policy`."""
         distribution = self.distribution(state)
         return distribution.sample() if self.training else distribution.mode()

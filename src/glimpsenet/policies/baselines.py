@@ -26,7 +26,7 @@ class RandomGlimpses(Policy):
         self.scale_range = scale_range
         self.generator: torch.Generator = torch.Generator().manual_seed(seed)
 
-    def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
+    def choose(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
         """See :class:`~glimpsenet.policies.base.Policy`."""
         uniform = torch.rand(len(state.images), 3, generator=self.generator)
         return squash_to_window(uniform, self.scale_range).to(state.images.device)
@@ -40,12 +40,12 @@ class CenterGlimpses(Policy):
         self.scale_range = scale_range
         self.glimpse_size = glimpse_size
 
-    def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
+    def choose(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
         """See :class:`~glimpsenet.policies.base.Policy`."""
         smallest, largest = self.scale_range
-        affine = torch.zeros_like(geometry.first_look(state.images))
-        affine[:, 0] = min(max(self.glimpse_size / state.images.shape[-1], smallest), largest)
-        return affine
+        window = torch.zeros_like(geometry.first_window(state.images))
+        window[:, 0] = min(max(self.glimpse_size / state.images.shape[-1], smallest), largest)
+        return window
 
 
 class OracleGlimpses(Policy):
@@ -59,42 +59,42 @@ class OracleGlimpses(Policy):
         self.scale_range = scale_range
         self.boxes = boxes
 
-    def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
+    def choose(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
         """See :class:`~glimpsenet.policies.base.Policy`."""
         smallest, largest = self.scale_range
-        affine = geometry.box_to_affine(self.boxes.to(state.images.device, torch.float32), state.images.shape[-1])
-        affine = torch.where(affine.isnan(), affine.new_tensor([largest, 0.0, 0.0]), affine)
-        scale = (1.25 * affine[:, :1]).clamp(smallest, largest)
-        return geometry.move_inside(torch.cat([scale, affine[:, 1:]], -1))
+        window = geometry.box_to_window(self.boxes.to(state.images.device, torch.float32), state.images.shape[-1])
+        window = torch.where(window.isnan(), window.new_tensor([largest, 0.0, 0.0]), window)
+        scale = (1.25 * window[:, :1]).clamp(smallest, largest)
+        return geometry.move_inside(torch.cat([scale, window[:, 1:]], -1))
 
 
 class FixedGlimpses(Policy):
-    """Injects chosen windows at chosen steps; ``otherwise`` chooses the rest, after it has seen them.
+    """Injects chosen windows at chosen glimpses; ``otherwise`` chooses the rest, after it has seen them.
 
     Args:
-        windows: step (1 is the first look) -> affine parameters, one triple or one a sample ``[batch, 3]``.
-        otherwise: the policy of the other steps.
+        windows: glimpse (1 is the first glimpse) -> (s, tx, ty), one triple or one a sample ``[batch, 3]``.
+        otherwise: the policy of the other glimpses.
 
     Raises:
-        ValueError: for a step below 1.
+        ValueError: for a glimpse below 1.
     """
 
     def __init__(self, windows: Mapping[int, Tensor | tuple[float, float, float]], otherwise: Policy):
         super().__init__()
-        if any(step < 1 for step in windows):
-            raise ValueError(f"steps count from 1, the first look; got {min(windows)}")
+        if any(glimpse < 1 for glimpse in windows):
+            raise ValueError(f"glimpses count from 1, the first glimpse; got {min(windows)}")
         self.windows: dict[int, Tensor] = {
-            step: window if isinstance(window, Tensor) else torch.tensor(window, dtype=torch.float32)
-            for step, window in windows.items()
+            glimpse: window if isinstance(window, Tensor) else torch.tensor(window, dtype=torch.float32)
+            for glimpse, window in windows.items()
         }
         self.otherwise = otherwise
 
-    def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
+    def choose(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
         """See :class:`~glimpsenet.policies.base.Policy`."""
         if state.glimpse not in self.windows:
             return self.otherwise(state)
         return self.windows[state.glimpse].to(state.images.device).expand(len(state.images), 3)
 
     def forward(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
-        """Any step may be injected, the first look too."""
-        return self.look(state)
+        """Any glimpse may be injected, the first glimpse too."""
+        return self.choose(state)

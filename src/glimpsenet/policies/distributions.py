@@ -30,18 +30,18 @@ class WindowDistribution(abc.ABC):
         """A window drawn uniformly from all that there are, whatever the policy thinks of them."""
 
     @abc.abstractmethod
-    def log_probability(self, affine: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
+    def log_probability(self, window: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
         """Logarithm of the probability (or its density) of a window."""
 
-    def may_choose(self, affine: Float[Tensor, "batch 3"]) -> Bool[Tensor, "batch"]:
+    def may_choose(self, window: Float[Tensor, "batch 3"]) -> Bool[Tensor, "batch"]:
         """Whether a window can be drawn at all."""
-        return torch.ones_like(affine[:, 0], dtype=torch.bool)
+        return torch.ones_like(window[:, 0], dtype=torch.bool)
 
     @abc.abstractmethod
     def entropy(self) -> Float[Tensor, "batch"]:
         """In nats."""
 
-    def score(self, affine: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
+    def score(self, window: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
         """What the policy expects of a window.
 
         Raises:
@@ -83,28 +83,28 @@ class CategoricalWindows(WindowDistribution):
         """See :class:`WindowDistribution`."""
         return self._pick(torch.multinomial(self.allowed.float(), 1)[:, 0])
 
-    def log_probability(self, affine: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
+    def log_probability(self, window: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
         """Of the candidate nearest to each window."""
-        return self.log_probabilities.gather(1, self.nearest(affine)[:, None])[:, 0]
+        return self.log_probabilities.gather(1, self.nearest(window)[:, None])[:, 0]
 
-    def may_choose(self, affine: Float[Tensor, "batch 3"]) -> Bool[Tensor, "batch"]:
+    def may_choose(self, window: Float[Tensor, "batch 3"]) -> Bool[Tensor, "batch"]:
         """Whether the candidate nearest to each window is allowed."""
-        return self.allowed.gather(1, self.nearest(affine)[:, None])[:, 0]
+        return self.allowed.gather(1, self.nearest(window)[:, None])[:, 0]
 
-    def score(self, affine: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
+    def score(self, window: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
         """Of the candidate nearest to each window."""
-        return self.scores.gather(1, self.nearest(affine)[:, None])[:, 0]
+        return self.scores.gather(1, self.nearest(window)[:, None])[:, 0]
 
     def entropy(self) -> Float[Tensor, "batch"]:
         """See :class:`WindowDistribution`."""
         return -(self.log_probabilities.exp() * self.log_probabilities).sum(1)
 
-    def nearest(self, affine: Float[Tensor, "batch 3"]) -> Tensor:
+    def nearest(self, window: Float[Tensor, "batch 3"]) -> Tensor:
         """Index of the candidate nearest to each window, in centre (in units of its side) and log scale."""
         with torch.no_grad():
             scale = self.windows[..., 0]
-            shift = (self.windows[..., 1:] - affine[:, None, 1:]).square().sum(-1) / (2 * scale).square()
-            return (shift + (scale / affine[:, None, 0]).log().square()).argmin(1)
+            shift = (self.windows[..., 1:] - window[:, None, 1:]).square().sum(-1) / (2 * scale).square()
+            return (shift + (scale / window[:, None, 0]).log().square()).argmin(1)
 
     def _pick(self, index: Tensor) -> Float[Tensor, "batch 3"]:
         return self.windows[torch.arange(index.shape[0], device=index.device), index]
@@ -134,9 +134,9 @@ class GaussianWindows(WindowDistribution):
         """See :class:`WindowDistribution`."""
         return squash_to_window(torch.rand_like(self.mean), self.scale_range)
 
-    def log_probability(self, affine: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
+    def log_probability(self, window: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
         """Density of the raw numbers that squash to each window."""
-        raw = unsquash(affine.detach(), self.scale_range).logit(eps=1e-6)
+        raw = unsquash(window.detach(), self.scale_range).logit(eps=1e-6)
         normal = -0.5 * ((raw - self.mean) / self.sigma).square() - math.log(self.sigma) - 0.5 * math.log(2 * math.pi)
         free = [0, 1, 2] if self.scale_range[0] < self.scale_range[1] else [1, 2]
         return normal[:, free].sum(1)
@@ -155,11 +155,11 @@ def squash_to_window(raw: Float[Tensor, "*batch 3"], scale_range: tuple[float, f
     return torch.cat([scale, (2 * raw[..., 1:] - 1) * (1 - scale)], -1)
 
 
-def unsquash(affine: Float[Tensor, "*batch 3"], scale_range: tuple[float, float]) -> Float[Tensor, "*batch 3"]:
+def unsquash(windows: Float[Tensor, "*batch 3"], scale_range: tuple[float, float]) -> Float[Tensor, "*batch 3"]:
     """The inverse of :func:`squash_to_window`; 0.5 where the range leaves nothing to choose."""
     smallest, largest = scale_range
-    scale = affine[..., :1]
+    scale = windows[..., :1]
     first = (scale - smallest) / (largest - smallest) if smallest < largest else torch.full_like(scale, 0.5)
     room = 1 - scale
-    centre = torch.where(room > 0, affine[..., 1:] / room.clamp(min=1e-9), 0)
+    centre = torch.where(room > 0, windows[..., 1:] / room.clamp(min=1e-9), 0)
     return torch.cat([first, (centre + 1) / 2], -1)

@@ -30,7 +30,7 @@ class DiverseGlimpses(Policy):
         self.policy, self.share, self.scale_range = policy, share, scale_range
         self.pathwise, self.greedy = pathwise, greedy
 
-    def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
+    def choose(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
         """See :class:`~glimpsenet.policies.base.Policy`."""
         with torch.set_grad_enabled(self.pathwise and torch.is_grad_enabled()):
             if self.policy.stochastic:
@@ -57,7 +57,7 @@ class LargerGlimpses(Policy):
         super().__init__()
         self.policy, self.amount, self.largest = policy, amount, scale_range[1]
 
-    def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
+    def choose(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
         """See :class:`~glimpsenet.policies.base.Policy`."""
         scale, centre = self.policy(state).split([1, 2], -1)
         return geometry.move_inside(torch.cat([scale + self.amount * (self.largest - scale), centre], -1))

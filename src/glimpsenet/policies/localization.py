@@ -67,7 +67,7 @@ class Localization(Policy, abc.ABC):
         """What the last layer says, before the sigmoid."""
         return self.fc(self.summarize(state))
 
-    def look(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
+    def choose(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
         """See :class:`~glimpsenet.policies.base.Policy`."""
         raw = self.raw(state)
         # Coordinates in lower precision would jump by whole pixels: float32 from here to the sampling.
@@ -96,7 +96,7 @@ class SpatiotemporalLocalization(Localization):
     """The report's: a self-attention block over the feature map tokens of all glimpses so far, averaged.
 
     The block is the fusion's, ReLU(LayerNorm(Attention)). The report says no more than "self-attention block"; without
-    the normalisation the sigmoid is saturated from the first step and the window stays in a corner for good.
+    the normalisation the sigmoid is saturated from the first glimpse and the window stays in a corner for good.
 
     Args:
         channels: of the feature map, the only one that the backbone returns.

@@ -65,29 +65,31 @@ class TokenPolicy(StochasticPolicy):
     def distribution(self, state: GlimpseState) -> CategoricalWindows:
         """Scores of all windows that all tokens propose."""
         maps = torch.stack([features.maps[0] for features in state.features], 1)
-        context, affine = state.fused[-1], torch.stack(state.windows, 1).detach()
+        context, looked_at = state.fused[-1], torch.stack(state.windows, 1).detach()
         if self.stop_gradient:
             maps, context = maps.detach(), context.detach()
         with torch.autocast(maps.device.type, enabled=False):
             tokens = at_least_float32(maps).movedim(2, -1)
-            affine = affine.to(tokens.dtype)
+            looked_at = looked_at.to(tokens.dtype)
             hidden = self.token(tokens) + self.context(at_least_float32(context))[:, None, None, None]
-            hidden = F.relu(hidden + self.zoom(affine[..., :1].log())[:, :, None, None])
-            windows = self._windows(affine, *maps.shape[-2:])
-            return CategoricalWindows(windows, self.score(hidden).flatten(1), self._unseen(windows, affine))
+            hidden = F.relu(hidden + self.zoom(looked_at[..., :1].log())[:, :, None, None])
+            windows = self._windows(looked_at, *maps.shape[-2:])
+            return CategoricalWindows(windows, self.score(hidden).flatten(1), self._unseen(windows, looked_at))
 
-    def _windows(self, affine: Float[Tensor, "batch step 3"], rows: int, columns: int) -> Float[Tensor, "batch n 3"]:
-        """In the order of the scores: step, row, column, point within the cell (row by row), scale."""
-        fine = geometry.cell_centres(affine, rows * self.subcells, columns * self.subcells)
+    def _windows(
+        self, looked_at: Float[Tensor, "batch glimpse 3"], rows: int, columns: int
+    ) -> Float[Tensor, "batch n 3"]:
+        """In the order of the scores: glimpse, row, column, point within the cell (row by row), scale."""
+        fine = geometry.cell_centres(looked_at, rows * self.subcells, columns * self.subcells)
         fine = fine.unflatten(3, (columns, self.subcells)).unflatten(2, (rows, self.subcells))
         centres = fine.transpose(3, 4).flatten(1, 5)[:, :, None].expand(-1, -1, len(self.scales), -1)
         scales = self.scales[None, None, :, None].expand(*centres.shape[:3], 1)
         return geometry.move_inside(torch.cat([scales, centres], -1).flatten(1, 2))
 
-    def _unseen(self, windows: Float[Tensor, "batch n 3"], affine: Float[Tensor, "batch step 3"]) -> Tensor:
-        """Whether each window overlaps every one looked at (the first look does not count) by no more than allowed."""
+    def _unseen(self, windows: Float[Tensor, "batch n 3"], looked_at: Float[Tensor, "batch glimpse 3"]) -> Tensor:
+        """Whether each window overlaps all those looked at (without the first glimpse) by no more than allowed."""
         unseen = torch.ones(windows.shape[:2], dtype=torch.bool, device=windows.device)
-        for seen in affine.unbind(1)[1:]:
+        for seen in looked_at.unbind(1)[1:]:
             unseen &= geometry.overlap(windows, seen[:, None]) <= self.max_overlap
         return unseen
 

@@ -61,8 +61,8 @@ def plot_scanpaths_by_row(folders: Mapping[str, Path], num_images: int = 4, seed
         for line in range(min(num_images, len(images))):
             axes = grid[line, column]
             show_image(axes, images[line])
-            for step in range(2, output.affine.shape[1] + 1):
-                draw_window(axes, output.affine[line, step - 1], images.shape[-1], step)
+            for glimpse in range(2, output.windows.shape[1] + 1):
+                draw_window(axes, output.windows[line, glimpse - 1], images.shape[-1], glimpse)
             answer, truth = int(output.logits[line, -1].argmax()), int(batch.labels[line])
             verdict = run.classes[answer] if answer == truth else f"{run.classes[answer]} (is {run.classes[truth]})"
             axes.set_xlabel(label(verdict, 22), fontsize=8, color="black" if answer == truth else PALETTE[3])

@@ -92,7 +92,7 @@ def summarize(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "accuracy": mean(last),
         "accuracy_deviation": statistics.stdev(last) if len(last) > 1 else None,
         "accuracies": last,
-        "first_look": mean([policy["learned"]["accuracy"][0] for policy in policies]),
+        "first_glimpse": mean([policy["learned"]["accuracy"][0] for policy in policies]),
         **{
             name: mean([policy[name]["accuracy"][-1] for policy in policies])
             for name in ("random", "none", "oracle")
@@ -101,9 +101,9 @@ def summarize(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "hit_rate": None
         if policies[0]["learned"]["hit_rate"] is None
         else mean([policy["learned"]["hit_rate"][-1] for policy in policies]),
-        "scales": [policy["learned"]["affine_mean"][-1][0] for policy in policies],
-        "affine_mean": [mean([p["learned"]["affine_mean"][-1][axis] for p in policies]) for axis in range(3)],
-        "affine_spread": [mean([p["learned"]["affine_spread"][-1][axis] for p in policies]) for axis in range(3)],
+        "scales": [policy["learned"]["window_mean"][-1][0] for policy in policies],
+        "window_mean": [mean([p["learned"]["window_mean"][-1][axis] for p in policies]) for axis in range(3)],
+        "window_spread": [mean([p["learned"]["window_spread"][-1][axis] for p in policies]) for axis in range(3)],
         "parameters": cost["parameters"],
         "trainable_share": cost["trainable_parameters"] / cost["parameters"],
         "share_of_full_pass": cost["share_of_full_pass"],
@@ -121,7 +121,7 @@ def _sections(values: dict[str, Any], out: Path) -> list[Section]:
         Section("The paper's Table 1, on other data", circumstances),
         Section(
             "Accuracy",
-            "Of the last step, in percent: mean and standard deviation over seeds, then every seed. Differences are to"
+            "Of the last glimpse, in percent: mean and standard deviation over seeds, then every seed. Differences are to"
             " the baseline of the same column. The paper's are on ImageNet100, so columns are to be compared in their"
             " differences.",
             accuracy_table(values["rows"]),
@@ -134,7 +134,7 @@ def _sections(values: dict[str, Any], out: Path) -> list[Section]:
         ),
         Section(
             "Where it looked",
-            "Windows of the last step over the validation images: mean scale s, and the spread (standard deviation over"
+            "Windows of the last glimpse over the validation images: mean scale s, and the spread (standard deviation over"
             " images) of s, tx, ty; 0 is one constant window. The paper: s = 0.96 of 0.99 for s7, 0.55 without the"
             " auxiliary loss, one central window.",
             window_table(values["rows"]),
@@ -173,7 +173,7 @@ def _difference(value: float, base: float | None) -> str:
 def accuracy_table(rows: Mapping[str, Any]) -> list[list[str]]:
     """Beside the paper's: mean, deviation and every seed, in percent; the first row names the columns."""
     base = 100 * rows["baseline"]["accuracy"] if "baseline" in rows else None
-    table = [["row", "paper", "to baseline", "here", "to baseline", "each seed", "first look", "trainable"]]
+    table = [["row", "paper", "to baseline", "here", "to baseline", "each seed", "first glimpse", "trainable"]]
     for row, values in rows.items():
         paper, accuracy = PAPER[row][1] if row in PAPER else None, 100 * values["accuracy"]
         spread = "" if values["accuracy_deviation"] is None else f" ± {100 * values['accuracy_deviation']:.2f}"
@@ -185,7 +185,7 @@ def accuracy_table(rows: Mapping[str, Any]) -> list[list[str]]:
                 f"{accuracy:.2f}{spread}",
                 _difference(accuracy, base),
                 " ".join(f"{100 * value:.1f}" for value in values["accuracies"]),
-                f"{100 * values['first_look']:.2f}",
+                f"{100 * values['first_glimpse']:.2f}",
                 f"{values['trainable_share']:.0%}",
             ]
         )
@@ -200,8 +200,8 @@ def window_table(rows: Mapping[str, Any]) -> list[list[str]]:
             continue
         hits = "" if values["hit_rate"] is None else f"{values['hit_rate']:.3f}"
         scales = " ".join(f"{scale:.2f}" for scale in values["scales"])
-        spreads = (f"{spread:.3f}" for spread in values["affine_spread"])
-        table.append([row, f"{values['affine_mean'][0]:.3f}", scales, *spreads, hits])
+        spreads = (f"{spread:.3f}" for spread in values["window_spread"])
+        table.append([row, f"{values['window_mean'][0]:.3f}", scales, *spreads, hits])
     return table
 
 
@@ -224,11 +224,13 @@ def gain_table(rows: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _cost_table(rows: dict[str, Any]) -> list[list[str]]:
-    steps = max(len(values["share_of_full_pass"] or []) for values in rows.values())
-    table = [["row", *(f"{step} glimpses" for step in range(1, steps + 1)), "parameters"]]
-    table.append(["paper (ResNet-18, 96 of 224 px)", "18%", "37%", "55%", "74%", *[""] * (steps - 3)][: steps + 2])
+    glimpses = max(len(values["share_of_full_pass"] or []) for values in rows.values())
+    table = [["row", *(f"{t} glimpses" for t in range(1, glimpses + 1)), "parameters"]]
+    table.append(
+        ["paper (ResNet-18, 96 of 224 px)", "18%", "37%", "55%", "74%", *[""] * (glimpses - 3)][: glimpses + 2]
+    )
     for row, values in rows.items():
-        shares = values["share_of_full_pass"] or [None] * steps
+        shares = values["share_of_full_pass"] or [None] * glimpses
         table.append([row, *("" if s is None else f"{s:.0%}" for s in shares), f"{values['parameters']:,}"])
     return table
 

@@ -2,7 +2,7 @@
 
 On digits: 20 px glimpses of 80 px scenes (11 px where the report has scale factor 7), the small CNN, whose last and
 last but one stage stand for layers 4 and 3; "pretrained" is that CNN trained on single digits first. Two rows are not
-the report's: the baseline with separate batch normalisation for first look and windows (ours), and MGNet's plain
+the report's: the baseline with separate batch normalisation for first glimpse and windows (ours), and MGNet's plain
 comparator, the same backbone and schedule on the whole image at full size.
 """
 

@@ -60,9 +60,9 @@ class Answers(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch channel size size"]) -> Float[Tensor, "batch class_"]:
         """Logits of the answer."""
-        return self.steps(images)[:, -1]
+        return self.every_answer(images)[:, -1]
 
-    def steps(self, images: Float[Tensor, "batch channel size size"]) -> Float[Tensor, "batch step class_"]:
+    def every_answer(self, images: Float[Tensor, "batch channel size size"]) -> Float[Tensor, "batch glimpse class_"]:
         """Logits after every glimpse."""
         images = images if self.normalized else self.model.normalization(images)
         return self.model(images, num_glimpses=self.num_glimpses).logits
@@ -103,9 +103,9 @@ def score_loss(answers: Answers, draws: int = 4) -> Loss:
         wrong = F.cross_entropy(output.logits[:, -1], targets, reduction="none").view(-1, draws)
         total = wrong.mean(1)
         if own.num_glimpses > 1:
-            steps = range(2, own.num_glimpses + 1)
+            later = range(2, own.num_glimpses + 1)
             likely = [
-                policy.distribution(output.state.before(t)).log_probability(output.affine[:, t - 1]) for t in steps
+                policy.distribution(output.state.before(t)).log_probability(output.windows[:, t - 1]) for t in later
             ]
             others = (wrong.sum(1, keepdim=True) - wrong) / (draws - 1)
             total = total + ((wrong - others).detach() * torch.stack(likely).sum(0).view(-1, draws)).mean(1)

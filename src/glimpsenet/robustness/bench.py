@@ -91,7 +91,7 @@ class Subject:
     name: str
     model: GlimpseNet
     right: dict[tuple[str, int], Bool[Tensor, "image"]] = field(default_factory=dict)
-    corrupted: dict[tuple[str, int], Bool[Tensor, "image step"]] = field(default_factory=dict)
+    corrupted: dict[tuple[str, int], Bool[Tensor, "image glimpse"]] = field(default_factory=dict)
     seconds: dict[tuple[str, int], float] = field(default_factory=dict)
 
     @property
@@ -168,7 +168,7 @@ def bench_robustness(
             batches = (
                 _made(chosen, name, severity, protocol) if ready is None else _drawn(ready, images, protocol, device)
             )
-            subject.corrupted[name, severity] = _right_at_all_steps(subject.model, batches)
+            subject.corrupted[name, severity] = _right_after_each_glimpse(subject.model, batches)
         tell(
             f"{name} {severity}: "
             + "  ".join(f"{s.corrupted[name, severity].double().mean(0)[-1]:.3f}" for s in subjects)
@@ -311,9 +311,11 @@ def _drawn(
 
 
 @torch.no_grad()
-def _right_at_all_steps(model: GlimpseNet, batches: Iterable[tuple[Tensor, Tensor]]) -> Bool[Tensor, "image step"]:
+def _right_after_each_glimpse(
+    model: GlimpseNet, batches: Iterable[tuple[Tensor, Tensor]]
+) -> Bool[Tensor, "image glimpse"]:
     answers = Answers(model, model.num_glimpses)
-    return torch.cat([answers.steps(pixels).argmax(-1) == labels[:, None] for pixels, labels in batches])
+    return torch.cat([answers.every_answer(pixels).argmax(-1) == labels[:, None] for pixels, labels in batches])
 
 
 def _describe(subject: Subject, protocol: Protocol) -> dict[str, Any]:

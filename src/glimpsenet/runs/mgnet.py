@@ -78,7 +78,7 @@ def mgnet_config(
 
     Args:
         backbone: the ResNet it was trained with.
-        num_glimpses: T, the first look included.
+        num_glimpses: T, the first glimpse included.
         scale_factor: image size over glimpse size; glimpses have floor(image_size / scale_factor) pixels a side.
         scale_range: smallest and largest half side s of a window.
         image_size: side of the square image in pixels.
@@ -118,7 +118,7 @@ def load_mgnet(
     Args:
         path: a Lightning checkpoint, or a plain state dict. No code of it is run.
         backbone: the ResNet it was trained with.
-        num_glimpses: T, the first look included.
+        num_glimpses: T, the first glimpse included.
         scale_factor: image size over glimpse size.
         scale_range: smallest and largest half side s of a window.
         image_size: side of the square image in pixels.

@@ -19,13 +19,13 @@ from torch import Tensor
 from glimpsenet import geometry
 
 
-def scale_penalty(affine: Float[Tensor, "batch step 3"]) -> Float[Tensor, ""]:
-    """Mean scale of all windows but the first look, 0..1; 0 without windows."""
-    return affine[:, 1:, 0].mean() if affine.shape[1] > 1 else affine.new_zeros(())
+def scale_penalty(windows: Float[Tensor, "batch glimpse 3"]) -> Float[Tensor, ""]:
+    """Mean scale of all windows but the first glimpse, 0..1; 0 without windows."""
+    return windows[:, 1:, 0].mean() if windows.shape[1] > 1 else windows.new_zeros(())
 
 
-def overlap_penalty(affine: Float[Tensor, "batch step 3"]) -> Float[Tensor, ""]:
-    """Mean overlap of all pairs of windows, the first look left out, 0..1; 0 for fewer than two windows."""
-    windows = affine[:, 1:]
-    first, second = torch.triu_indices(windows.shape[1], windows.shape[1], 1, device=affine.device)
-    return geometry.overlap(windows[:, first], windows[:, second]).mean() if len(first) else affine.new_zeros(())
+def overlap_penalty(windows: Float[Tensor, "batch glimpse 3"]) -> Float[Tensor, ""]:
+    """Mean overlap of all pairs of windows, the first glimpse left out, 0..1; 0 for fewer than two windows."""
+    later = windows[:, 1:]
+    first, second = torch.triu_indices(later.shape[1], later.shape[1], 1, device=windows.device)
+    return geometry.overlap(later[:, first], later[:, second]).mean() if len(first) else windows.new_zeros(())

@@ -1,4 +1,4 @@
-"""Rewards: what each window was worth, one number a window of steps 2..T. Without gradient; the higher, the better.
+"""Rewards: what each window was worth, one number a window of glimpses 2..T. Without gradient; the higher, the better.
 
     evidence      r_t = max(log p_aux(y | glimpse t), log 1/K)      what the window shows by itself; K classes
     likelihood    r_t = log p_aux(y | glimpse t)                    the same, where a window may be worse than none
@@ -19,14 +19,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from glimpsenet.losses import step_losses
+from glimpsenet.losses import glimpse_losses
 from glimpsenet.models.glimpsenet import GlimpseOutput
 
 Reward = Callable[[GlimpseOutput, Tensor], Tensor]
-"""(output, labels ``[batch]``) -> ``[batch, later_step]``."""
+"""(output, labels ``[batch]``) -> ``[batch, later_glimpse]``."""
 
 
-def evidence(output: GlimpseOutput, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch later_step"]:
+def evidence(output: GlimpseOutput, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch later_glimpse"]:
     """:func:`likelihood`, and never less than that of a guess among all classes.
 
     Raises:
@@ -36,7 +36,7 @@ def evidence(output: GlimpseOutput, labels: Int[Tensor, "batch"]) -> Float[Tenso
 
 
 @torch.no_grad()
-def likelihood(output: GlimpseOutput, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch later_step"]:
+def likelihood(output: GlimpseOutput, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch later_glimpse"]:
     """Log-likelihood of the true class by the auxiliary classifier, from each window alone.
 
     Raises:
@@ -44,19 +44,19 @@ def likelihood(output: GlimpseOutput, labels: Int[Tensor, "batch"]) -> Float[Ten
     """
     if output.auxiliary_logits is None:
         raise ValueError("this reward reads the auxiliary classifier: train with one, or choose another reward")
-    return -step_losses(output.auxiliary_logits, labels)
+    return -glimpse_losses(output.auxiliary_logits, labels)
 
 
 @torch.no_grad()
-def progress(output: GlimpseOutput, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch later_step"]:
-    """Fall of the cross-entropy from step to step."""
-    return -step_losses(output.logits, labels).diff(dim=1)
+def progress(output: GlimpseOutput, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch later_glimpse"]:
+    """Fall of the cross-entropy from glimpse to glimpse."""
+    return -glimpse_losses(output.logits, labels).diff(dim=1)
 
 
 @torch.no_grad()
-def confidence(output: GlimpseOutput, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch later_step"]:
-    """Rise of the true class's probability from step to step."""
-    return (-step_losses(output.logits, labels)).exp().diff(dim=1)
+def confidence(output: GlimpseOutput, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch later_glimpse"]:
+    """Rise of the true class's probability from glimpse to glimpse."""
+    return (-glimpse_losses(output.logits, labels)).exp().diff(dim=1)
 
 
 REWARDS: dict[str, Reward] = {

@@ -2,7 +2,7 @@
 
     min, max, mean, std   of   every weight tensor,
                                its gradient after the re-scaling, and before it: gradient / gradient_factor,
-                               s, tx and ty of every step t = 2..T
+                               s, tx and ty of every glimpse t = 2..T
 
 All gradient into the network passes the re-scaling, hence the division; it is the gradient before clipping. Source:
 Supeene & Wang, sections 4.2 and 5.2.1. Nothing is computed, and no device waited for, between logged steps.
@@ -43,8 +43,8 @@ class Observed(NamedTuple):
     values: Tensor
 
 
-def observe(policy: Policy, affine: Float[Tensor, "batch step 3"]) -> Iterator[Observed]:
-    """All there is to see of a policy after a backward pass that chose the windows ``affine``.
+def observe(policy: Policy, windows: Float[Tensor, "batch glimpse 3"]) -> Iterator[Observed]:
+    """All there is to see of a policy after a backward pass that chose the windows ``windows``.
 
     Without parameters only outputs; where the gradient factor is 0, or gradients are not re-scaled, none before it.
     """
@@ -55,9 +55,9 @@ def observe(policy: Policy, affine: Float[Tensor, "batch step 3"]) -> Iterator[O
             yield Observed("gradient", name, parameter.grad)
             if factor:
                 yield Observed("gradient_before_rescaling", name, parameter.grad / factor)
-    for step in range(2, affine.shape[1] + 1):
+    for glimpse in range(2, windows.shape[1] + 1):
         for column, name in enumerate(("s", "tx", "ty")):
-            yield Observed("output", f"{name}_{step}", affine[:, step - 1, column])
+            yield Observed("output", f"{name}_{glimpse}", windows[:, glimpse - 1, column])
 
 
 def summarize(values: Tensor) -> Float[Tensor, "4"]:
@@ -90,12 +90,12 @@ class LocalizationStatistics(pl.Callback):
         assert isinstance(pl_module, GlimpseTask)
         every = max(trainer.log_every_n_steps, EVERY)  # pyright: ignore[reportAttributeAccessIssue]
         step = trainer.global_step + 1
-        if (step == 1 or step % every == 0) and trainer.is_global_zero and pl_module.affine is not None:
-            self.write(trainer, step, pl_module.model.policy, pl_module.affine)
+        if (step == 1 or step % every == 0) and trainer.is_global_zero and pl_module.windows is not None:
+            self.write(trainer, step, pl_module.model.policy, pl_module.windows)
 
-    def write(self, trainer: pl.Trainer, step: int, policy: Policy, affine: Float[Tensor, "batch step 3"]) -> None:
+    def write(self, trainer: pl.Trainer, step: int, policy: Policy, windows: Float[Tensor, "batch glimpse 3"]) -> None:
         """Rows, and an event for TensorBoard, of step ``step`` (the first is 1)."""
-        observed = list(observe(policy, affine))
+        observed = list(observe(policy, windows))
         if observed:
             rows = torch.stack([summarize(one.values) for one in observed]).tolist()
             self._append(step, observed, rows)

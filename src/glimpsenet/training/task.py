@@ -45,7 +45,7 @@ class GlimpseTask(pl.LightningModule):
         self.total_steps, self.skip_bad = total_steps, skip_bad
         self.problems: list[str] = []
         self._validation_culprit = ""
-        self.affine: Tensor | None = None  # windows of the newest training batch; None if it was skipped
+        self.windows: Tensor | None = None  # windows of the newest training batch; None if it was skipped
         self._seconds_before, self._start = 0.0, time.perf_counter()
         self.metrics = ScanpathMetrics(model.num_glimpses, model.num_classes, config.image_size)
 
@@ -61,7 +61,7 @@ class GlimpseTask(pl.LightningModule):
     def training_step(self, batch: Batch) -> Tensor | None:
         """Loss of a batch; stops at once if it is not finite. None, which Lightning skips, if no image is readable."""
         self._check_images(batch)
-        self.affine = None
+        self.windows = None
         if len(batch.images) == 0:
             return None
         settings = self.training_config
@@ -69,7 +69,7 @@ class GlimpseTask(pl.LightningModule):
         share = diversity(settings, progress)
         behaviour = self.objective.behaviour(self.model, share, batch.labels, batch.boxes, progress)
         output = self.model(self.model.normalization(batch.images), policy=behaviour)
-        self.affine = output.affine.detach()
+        self.windows = output.windows.detach()
         # While every window is random, the fusion would learn that windows tell nothing, and be slow to unlearn it.
         warming_up = share == 1 and output.auxiliary_logits is not None
         alpha = settings.auxiliary_weight * (1 - progress if settings.auxiliary_decay else 1)
@@ -118,7 +118,7 @@ class GlimpseTask(pl.LightningModule):
             self.metrics.update(output, batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the metrics of the whole validation set, one number a step."""
+        """Log the metrics of the whole validation set, one number a glimpse."""
         result = self.metrics.compute()
         self.metrics.reset()
         # Before the checkpoint is written: weights that give NaN must not replace good ones.
@@ -126,10 +126,10 @@ class GlimpseTask(pl.LightningModule):
         if not bool(loss.isfinite().all()):
             self._stop_at(loss, "the validation loss", self._validation_culprit or "the loss itself")
         values = {
-            f"val/{name}_{step}": value
+            f"val/{name}_{glimpse}": value
             for name in ("accuracy", "loss", "mean_scale", "hit_rate", "found_rate")
             if result[name] is not None
-            for step, value in enumerate(result[name], 1)
+            for glimpse, value in enumerate(result[name], 1)
         }
         self.log_dict({**values, "val/accuracy": result["accuracy"][-1], "step": float(self.global_step - 1)})
 

@@ -21,9 +21,9 @@ class BoxSupervision(Objective):
         """See :class:`~glimpsenet.training.objectives.base.Objective`."""
         known = boxes.isfinite().all(1)
         losses = []
-        for step in range(2, output.state.glimpse):
-            before = output.state.before(step)
-            losses.append(distance_to(OracleGlimpses(self.scale_range, boxes).look(before), model.policy, before))
+        for glimpse in range(2, output.state.glimpse):
+            before = output.state.before(glimpse)
+            losses.append(distance_to(OracleGlimpses(self.scale_range, boxes).choose(before), model.policy, before))
         loss = torch.stack(losses, 1)
         return (loss * known[:, None]).sum() / (known.sum() * loss.shape[1]).clamp(min=1)
 

@@ -48,5 +48,5 @@ class Pathwise(Objective):
 
     def forward(self, model: GlimpseNet, output: GlimpseOutput, labels: Tensor, boxes: Tensor) -> Tensor:
         """See :class:`~glimpsenet.training.objectives.base.Objective`."""
-        windows = output.affine
+        windows = output.windows
         return self.scale_weight * scale_penalty(windows) + self.overlap_weight * overlap_penalty(windows)

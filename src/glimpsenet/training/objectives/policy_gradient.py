@@ -46,12 +46,13 @@ class PolicyGradient(Objective):
     def forward(self, model: GlimpseNet, output: GlimpseOutput, labels: Tensor, boxes: Tensor) -> Tensor:
         """See :class:`~glimpsenet.training.objectives.base.Objective`."""
         state = output.state
-        steps = range(2, state.glimpse)
+        glimpses = range(2, state.glimpse)
         returns = discounted(self.reward(output, labels), self.discount)
         expected = self.baseline(at_least_float32(torch.stack(state.fused[:-1], 1).detach()))[..., 0]
-        distributions = [model.policy.distribution(state.before(step)) for step in steps]
+        distributions = [model.policy.distribution(state.before(glimpse)) for glimpse in glimpses]
         log_probability = torch.stack(
-            [d.log_probability(state.windows[step - 1]) for d, step in zip(distributions, steps, strict=True)], 1
+            [d.log_probability(state.windows[glimpse - 1]) for d, glimpse in zip(distributions, glimpses, strict=True)],
+            1,
         )
         advantage = (returns - expected).detach()
         advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-6)
@@ -62,16 +63,16 @@ class PolicyGradient(Objective):
     def gain(
         self,
         output: GlimpseOutput,
-        log_probability: Float[Tensor, "batch later_step"],
-        advantage: Float[Tensor, "batch later_step"],
-    ) -> Float[Tensor, "batch later_step"]:
+        log_probability: Float[Tensor, "batch later_glimpse"],
+        advantage: Float[Tensor, "batch later_glimpse"],
+    ) -> Float[Tensor, "batch later_glimpse"]:
         """What is to grow: A pi / pi, the denominator held; its gradient is that of A log pi."""
         return (log_probability - log_probability.detach()).exp() * advantage
 
 
-def discounted(rewards: Float[Tensor, "batch step"], discount: float) -> Float[Tensor, "batch step"]:
-    """Sum of the rewards from each step on, each step later counting ``discount`` times as much."""
+def discounted(rewards: Float[Tensor, "batch glimpse"], discount: float) -> Float[Tensor, "batch glimpse"]:
+    """Sum of the rewards from each glimpse on, each glimpse later counting ``discount`` times as much."""
     returns = list(rewards.unbind(1))
-    for step in reversed(range(len(returns) - 1)):
-        returns[step] = returns[step] + discount * returns[step + 1]
+    for glimpse in reversed(range(len(returns) - 1)):
+        returns[glimpse] = returns[glimpse] + discount * returns[glimpse + 1]
     return torch.stack(returns, 1)

@@ -38,7 +38,7 @@ class ValueMap(Objective):
         """See :class:`~glimpsenet.training.objectives.base.Objective`."""
         state = output.state
         scores = [
-            model.policy.distribution(state.before(step)).score(state.windows[step - 1])
-            for step in range(2, state.glimpse)
+            model.policy.distribution(state.before(glimpse)).score(state.windows[glimpse - 1])
+            for glimpse in range(2, state.glimpse)
         ]
         return F.huber_loss(torch.stack(scores, 1), self.reward(output, labels), delta=self.delta)
