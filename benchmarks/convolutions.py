@@ -87,7 +87,7 @@ def measure(backbone: str, pixels: int, looks: int, batch: int, repetitions: int
             calls |= {(precision, name): call for name, call in own.items()}
         row: dict[str, Any] = {"shape": shape, "calls": looks * count, "gflop": of_each / 1e9}
         for (precision, name), timing in interleaved(calls, CPU, repetitions).items():
-            # Nobody asks for the gradient of the first look's pixels.
+            # Nobody asks for the gradient of the first glimpse's pixels.
             times = looks * count - (name == "input gradient" and shape[0] == CHANNELS)
             milliseconds[precision] += 1e3 * times * timing.median
             operations += times * of_each / len(PRECISIONS)
@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/speed-convolutions.json"))
     chosen = parser.parse_args()
     torch.manual_seed(SEED)
-    result = measure(chosen.backbone, chosen.pixels, chosen.looks, chosen.batch, chosen.repetitions)
+    result = measure(chosen.backbone, chosen.pixels, chosen.num_glimpses, chosen.batch, chosen.repetitions)
     write_json(chosen.out, {**provenance(CPU, [SEED]), **result})
     columns = ["convolution", *(f"{name}, {way}" for name in PRECISIONS for way in PASSES)]
     rows = [

@@ -116,7 +116,7 @@ def forward(policy: Callable[[ModelConfig], Policy | None] = lambda _: None) -> 
         images = smooth(BATCH, len(model.normalization.mean), config.image_size)
         with torch.no_grad():
             output = model(model.normalization(images), policy=policy(config))
-        return {"logits": output.logits.tolist(), "windows": output.affine.tolist()}
+        return {"logits": output.logits.tolist(), "windows": output.windows.tolist()}
 
     return compute
 

@@ -22,7 +22,7 @@ import torch
 from glimpsenet.data.loading import InOrder, create_loader, open_data
 from glimpsenet.data.sample import Sample, Split
 from glimpsenet.errors import UserError
-from glimpsenet.evaluation.accuracy import Glimpses, evaluate
+from glimpsenet.evaluation.accuracy import PolicyName, evaluate
 from glimpsenet.files import write_json
 from glimpsenet.inspection.figures import save_figure
 from glimpsenet.inspection.quality import (
@@ -60,12 +60,12 @@ def open_reader(folder: Path) -> tuple[Run, dict[str, float]]:
     """
     run = load_run(folder)
     _, images = open_data(run.config, run.classes, run.channels).held_out()
-    policies: tuple[Glimpses, ...] = ("none", "random", "learned", "oracle")
+    policies: tuple[PolicyName, ...] = ("none", "random", "learned", "oracle")
     accuracy = {
         policy: evaluate(
             run.model,
             create_loader(images, InOrder(len(images)), 64),
-            glimpses=policy,
+            policy=policy,
             scale_range=run.config.model.scale_range,
             image_size=run.config.model.image_size,
             classes=run.classes,

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from glimpsenet.data.sample import Sample
 from glimpsenet.files import write_json
-from glimpsenet.geometry import box_to_affine
+from glimpsenet.geometry import box_to_window
 from glimpsenet.inspection.gradients import observe, probe
 from glimpsenet.intervals import bootstrap_interval
 from glimpsenet.policies.baselines import OracleGlimpses
@@ -50,7 +50,7 @@ def fine_share(gradient: Float[np.ndarray, "point"]) -> float:
 
 def slide(box: Float[Tensor, "4"], scale: float, image_size: int) -> Float[Tensor, "point 3"]:
     """Windows side by side over the middle of ``box``, all inside the image."""
-    _, x, y = box_to_affine(box, image_size).tolist()
+    _, x, y = box_to_window(box, image_size).tolist()
     offsets = (torch.arange(POINTS) - (POINTS - 1) / 2) * (2 / (PER_PIXEL * image_size))
     room = 1 - scale
     half = float(offsets[-1])

@@ -137,7 +137,7 @@ def true_window(run: Run, sample: Sample) -> tuple[float, float, float]:
     """What the oracle shows."""
     assert sample.image is not None
     oracle = OracleGlimpses(run.config.model.scale_range, sample.box[None])
-    s, tx, ty = observe(run.model, sample.image, sample.label, policy=oracle).affine[1].tolist()
+    s, tx, ty = observe(run.model, sample.image, sample.label, policy=oracle).windows[1].tolist()
     return s, tx, ty
 
 

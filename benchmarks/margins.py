@@ -122,9 +122,9 @@ def small_model(seed: int, **settings: Any) -> GlimpseNet:
     return create_model("glimpse_cnn", num_classes=2, in_channels=1, **{**own, **tokens, **settings})
 
 
-def covers(affine: Tensor) -> Tensor:
+def covers(windows: Tensor) -> Tensor:
     """1 for windows whose centre lies in the upper left quarter."""
-    return ((affine[..., 1] < 0) & (affine[..., 2] < 0)).float()
+    return ((windows[..., 1] < 0) & (windows[..., 2] < 0)).float()
 
 
 def find_the_reward(kind: str, seed: int) -> Values:
@@ -132,7 +132,7 @@ def find_the_reward(kind: str, seed: int) -> Values:
     net = small_model(seed, batch_norm="separate")
 
     def reward(output: GlimpseOutput, labels: Tensor) -> Tensor:
-        return covers(output.affine[:, 1:])
+        return covers(output.windows[:, 1:])
 
     objective = {
         "gradient": lambda: objectives.PolicyGradient(RANGE, reward, net.classifier.in_features),
@@ -194,7 +194,7 @@ def _train_policy(seed: int, objective: objectives.Objective, steps: int) -> lis
     optimizer = torch.optim.Adam(net.policy.parameters(), 0.05)
     for _ in range(steps):
         output = net(images, policy=objective.behaviour(net, 0.0, labels, UNKNOWN))
-        seen.append(output.affine.detach())
+        seen.append(output.windows.detach())
         optimizer.zero_grad()
         objective(net, output, labels, UNKNOWN).backward()
         optimizer.step()
@@ -234,7 +234,7 @@ def imitate(seed: int) -> Values:
     for name, model in (("before", run.build().eval()), ("after", run.model)):
         with torch.inference_mode():
             normal = model.normalization(images)
-            own, wanted = (model(normal, policy=policy).affine[:, 1, 1:] for policy in (None, teacher))
+            own, wanted = (model(normal, policy=policy).windows[:, 1, 1:] for policy in (None, teacher))
         values[name] = float(torch.isclose(own, wanted).all(1).double().mean())
     return values
 

@@ -166,7 +166,7 @@ NUMBERS: dict[str, Number] = {
     "digits-found-first": learned(DIGITS, "methods", BEST, "found_rate", 1, form="{:.0%}"),
     "fifth-best": learned(FIFTH, "methods", BEST, "accuracy"),
     "fifth-like-for-like": learned(FIFTH, "methods", LIKE_FOR_LIKE, "accuracy"),
-    "far-first": learned(FAR, "methods", BEST, "accuracy_by_step", 0),
+    "far-first": learned(FAR, "methods", BEST, "accuracy_by_glimpse", 0),
     "flops": flops,
     "training-faster": faster(RESNET),
     "training-faster-bfloat": faster(RESNET_HALF),

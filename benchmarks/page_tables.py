@@ -228,11 +228,11 @@ def localization(result: Result) -> list[str]:
             method["what"],
             spread(method["accuracies"]),
             each(method["accuracies"]),
-            f"{method['accuracy_by_step'][0]:.3f}",
+            f"{method['accuracy_by_glimpse'][0]:.3f}",
             f"{method['found_rate'][1]:.3f} / {method['found_rate'][-1]:.3f}",
             f"{method['random']:.3f}",
             optional(method["oracle"], "{:.3f}"),
-            optional(method["gain_share"], "{:.0%}"),
+            optional(method["gap_closed"], "{:.0%}"),
         ]
         for name, method in sorted(result["methods"].items(), key=lambda item: -item[1]["accuracy"])
     ]

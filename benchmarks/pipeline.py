@@ -1,4 +1,4 @@
-"""Does reading images keep up with training? JPEG files to squares, first looks and windows, in images a second.
+"""Does reading images keep up with training? JPEG files to squares, first glimpses and windows, in images a second.
 
     waiting = seconds spent in next(loader) / all seconds      cores needed = images/s wanted / images/s of a core
 

@@ -65,7 +65,7 @@ class Interleaved(LocalizationStatistics):
         """The callback's work, in steps 2, 4, 6..."""
         if trainer.global_step % 2:
             start = seconds()
-            self.write(trainer, trainer.global_step + 1, pl_module.model.policy, pl_module.affine)
+            self.write(trainer, trainer.global_step + 1, pl_module.model.policy, pl_module.windows)
             self.alone.append(seconds() - start)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

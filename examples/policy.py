@@ -22,13 +22,13 @@ class ContrastGlimpses(glimpsenet.Policy):
         super().__init__()
         self.tiles = tiles
 
-    def look(self, state: GlimpseState) -> torch.Tensor:
+    def choose(self, state: GlimpseState) -> torch.Tensor:
         """Affine parameters (s, tx, ty) of step ``state.glimpse``, ``[batch, 3]``; step 2 is the first asked for."""
         grey = state.images.mean(1)
         mean, square = (F.adaptive_avg_pool2d(x, self.tiles).flatten(1) for x in (grey, grey.square()))
         order = (square - mean.square()).argsort(1, descending=True)
         place = order[:, (state.glimpse - 2) % self.tiles**2]
-        whole = geometry.first_look(state.images)
+        whole = geometry.first_window(state.images)
         centres = geometry.cell_centres(whole, self.tiles, self.tiles).flatten(1, 2)
         return torch.cat([whole[:, :1] / self.tiles, centres[torch.arange(len(place)), place]], 1)
 
@@ -40,7 +40,7 @@ def main(folder: str) -> None:
     images = open_data(run.config, run.classes, run.channels).val
     batches = create_loader(images, InOrder(len(images)), 64)
     for policy in ("learned", "random", ContrastGlimpses()):
-        result = evaluate(run.model, batches, glimpses=policy, classes=run.classes, **settings)
+        result = evaluate(run.model, batches, policy=policy, classes=run.classes, **settings)
         print(result["policy"], "accuracy", result["accuracy"][-1], "found", result["found_rate"])
 
 

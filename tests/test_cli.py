@@ -441,7 +441,7 @@ def test_evaluate_prints_one_json_object_that_adds_up(out, run, scenes, policy):
 
 def test_evaluate_all_has_every_policy_and_the_gain_share(out, run, scenes):
     together = json.loads(out("evaluate", run, "--policy", "all", "--json"))
-    assert together.keys() == {"policies", "glimpse_gain_share", "split"}
+    assert together.keys() == {"policies", "gain_due_to_placement", "split"}
     assert list(together["policies"]) == POLICIES
     last = {}
     for policy, result in together["policies"].items():
@@ -449,7 +449,7 @@ def test_evaluate_all_has_every_policy_and_the_gain_share(out, run, scenes):
         last[policy] = result["accuracy"][-1]
     gain = last["learned"] - last["none"]
     expected = pytest.approx((last["learned"] - last["random"]) / gain) if gain > 0 else None
-    assert together["glimpse_gain_share"] == expected
+    assert together["gain_due_to_placement"] == expected
 
 
 @pytest.mark.parametrize("policy", [*POLICIES, "all"])
@@ -519,17 +519,17 @@ def test_predict_tells_where_it_looked_in_the_photos_own_pixels(out, run, good):
     assert result["skipped"] == []
     wide, high = result["predictions"]
     assert [wide["file"], high["file"]] == [str(good / "a, wide.png"), str(good / "b.png")]
-    # The first look is the photo with its padding: a square of its longer side around its centre.
-    assert wide["steps"][0]["box"] == pytest.approx([0, -15, 60, 45])
-    assert high["steps"][0]["box"] == pytest.approx([-15, 0, 45, 60])
+    # The first glimpse is the photo with its padding: a square of its longer side around its centre.
+    assert wide["glimpses"][0]["box"] == pytest.approx([0, -15, 60, 45])
+    assert high["glimpses"][0]["box"] == pytest.approx([-15, 0, 45, 60])
     for prediction in (wide, high):
-        assert [step["step"] for step in prediction["steps"]] == [1, 2, 3, 4]
-        left, top, _, _ = prediction["steps"][0]["box"]
-        for step in prediction["steps"]:
-            s, tx, ty = step["affine"]
+        assert [taken["glimpse"] for taken in prediction["glimpses"]] == [1, 2, 3, 4]
+        left, top, _, _ = prediction["glimpses"][0]["box"]
+        for taken in prediction["glimpses"]:
+            s, tx, ty = taken["window"]
             edges = [corner + 30 * (1 + t + side) for side in (-s, s) for corner, t in ((left, tx), (top, ty))]
-            assert step["box"] == pytest.approx(edges, abs=1e-3)
-        last = prediction["steps"][-1]
+            assert taken["box"] == pytest.approx(edges, abs=1e-3)
+        last = prediction["glimpses"][-1]
         assert (prediction["class"], prediction["probability"]) == (last["class"], last["probability"])
         assert prediction["top"][0] == {"class": last["class"], "probability": last["probability"]}
         assert len(prediction["top"]) == 3
@@ -573,18 +573,18 @@ def test_predict_writes_csv_in_the_order_of_the_files(out, run, good):
         assert len(row) == 3 + 4 * 5
         assert row["class"] == prediction["class"] == row["class_4"]
         assert float(row["probability"]) == pytest.approx(prediction["probability"], abs=6e-5)
-        for step in prediction["steps"]:
-            number = step["step"]
-            assert row[f"class_{number}"] == step["class"]
+        for taken in prediction["glimpses"]:
+            number = taken["glimpse"]
+            assert row[f"class_{number}"] == taken["class"]
             edges = [float(row[f"{edge}_{number}"]) for edge in ("x0", "y0", "x1", "y1")]
-            assert edges == pytest.approx(step["box"], abs=0.051)
+            assert edges == pytest.approx(taken["box"], abs=0.051)
 
 
 def test_predict_prints_a_table_with_a_line_an_image(out, run, good):
     told = out("predict", run, good / "b.png")
     prediction = json.loads(out("predict", run, good / "b.png", "--json"))["predictions"][0]
     line = next(line for line in told.splitlines() if "b.png" in line)
-    first = prediction["steps"][0]["class"]
+    first = prediction["glimpses"][0]["class"]
     assert line.split() == [str(good / "b.png"), prediction["class"], f"{prediction['probability']:.2f}", first]
 
 

@@ -73,7 +73,7 @@ def test_every_public_name_is_in_the_reference(site):
 
 def test_shapes_units_errors_and_sources_reach_the_reference(site):
     text = {name: _words(site / f"api/{name}.html") for name in ("models", "inference")}
-    assert "Float[Tensor, 'batch step class_']" in text["models"]
+    assert "Float[Tensor, 'batch glimpse class_']" in text["models"]
     assert "ValueError -- for images of another shape, type or number of channels" in text["models"]
     assert "Sources: Recurrent GlimpseNet (Supeene & Wang, Stanford), section 4.1.1" in text["models"]
     assert "The windows in pixels of the photo as it stands in the file" in text["inference"]

@@ -66,7 +66,7 @@ def test_the_policy_looks_at_tiles_in_the_order_of_their_variance(example, run):
     images[0, 0, 10:20, 30:40:2] = 1  # row 1, column 3 of 4 x 4
     images[0, 0, 30:40, 0:10:5] = 1  # row 3, column 0: fewer stripes
     model = glimpsenet.load(run)
-    windows = model(images, policy=example("policy")["ContrastGlimpses"]()).affine
+    windows = model(images, policy=example("policy")["ContrastGlimpses"]()).windows
     assert windows[0].tolist() == [[1, 0, 0], [0.25, 0.75, -0.25], [0.25, -0.75, 0.75]]
     for image, looked in zip(images[1:].numpy(), windows[1:], strict=True):
         tiles = image[0].reshape(4, 10, 4, 10)
@@ -157,8 +157,8 @@ def test_evaluate_names_a_policy_by_its_class(run):
     model = glimpsenet.load(run)
     loader = create_loader(DigitScenes(DigitsConfig(val_scenes=20), "val", 40), InOrder(20), 20)
     settings = {"scale_range": (0.2, 0.5), "image_size": 40, "classes": CLASSES}
-    own = evaluate(model, loader, glimpses=glimpsenet.CenterGlimpses((0.2, 0.5), 16), **settings)
-    assert own == evaluate(model, loader, glimpses="center", **settings) | {"policy": "CenterGlimpses"}
+    own = evaluate(model, loader, policy=glimpsenet.CenterGlimpses((0.2, 0.5), 16), **settings)
+    assert own == evaluate(model, loader, policy="center", **settings) | {"policy": "CenterGlimpses"}
 
 
 def _settings() -> dict:
@@ -173,7 +173,7 @@ def test_a_policy_of_ones_own_learns_and_is_loaded_by_its_name(example, tmp_path
     assert capsys.readouterr().out.startswith("CornerPolicy accuracy [")
     run = glimpsenet.load_run(tmp_path / "run")
     assert run.config.model.policy == names["CornersConfig"](scale=0.5)
-    windows = run.model(torch.rand(2, 1, 80, 80)).affine[:, 1:]
+    windows = run.model(torch.rand(2, 1, 80, 80)).windows[:, 1:]
     assert (windows[..., 0] == 0.5).all()
     assert windows[..., 1:].abs().unique().tolist() in ([0.0], [0.5], [0.0, 0.5])
     del PolicyConfig.kinds["corners"]
@@ -196,7 +196,7 @@ def test_a_model_of_ones_own_is_trained_and_loaded_into_one_like_it(tmp_path):
             super().__init__()
             self.place = torch.nn.Parameter(torch.tensor([0.1, -0.1]))
 
-        def look(self, state):
+        def choose(self, state):
             scale = torch.full((len(state.images), 1), 0.4)
             return torch.cat([scale, self.place.tanh().expand(len(scale), 2) * 0.6], 1)
 

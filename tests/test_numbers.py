@@ -45,10 +45,10 @@ def small_model(**settings) -> GlimpseNet:
 
 def state_of(maps: Tensor, fused: Tensor) -> GlimpseState:
     """Two looks: maps ``[batch, step, channel, row, column]``, the fusion's output after them."""
-    affine = torch.tensor([[1.0, 0, 0], [0.3, 0.4, -0.5]], dtype=maps.dtype).expand(len(maps), 2, 3)
+    windows = torch.tensor([[1.0, 0, 0], [0.3, 0.4, -0.5]], dtype=maps.dtype).expand(len(maps), 2, 3)
     seen = [Features(one.mean((2, 3)), [one]) for one in maps.unbind(1)]
     images = torch.zeros(len(maps), 1, 16, 16, dtype=maps.dtype)
-    return GlimpseState([images], list(affine.unbind(1)), seen, [fused] * 2)
+    return GlimpseState([images], list(windows.unbind(1)), seen, [fused] * 2)
 
 
 # ---- gradients -----------------------------------------------------------------------------------------------------
@@ -194,14 +194,14 @@ def test_bfloat16_takes_the_same_glimpses_and_answers_nearly_the_same(sampling):
         exact, chosen = model(images, policy=look), model(images)
         with torch.autocast("cpu", torch.bfloat16):
             coarse, coarsely_chosen = model(images, policy=look), model(images)
-            glimpses = model.glimpses(images, exact.affine)
+            glimpses = model.crops(images, exact.windows)
     assert glimpses.dtype == torch.float32
-    assert torch.equal(glimpses, model.glimpses(images, exact.affine))
-    assert torch.equal(coarse.affine, exact.affine)
+    assert torch.equal(glimpses, model.crops(images, exact.windows))
+    assert torch.equal(coarse.windows, exact.windows)
     assert not torch.equal(coarse.logits.float(), exact.logits)  # it did compute in bfloat16
     assert (coarse.logits.float().softmax(-1) - exact.logits.softmax(-1)).abs().max() < 0.02
-    assert coarsely_chosen.affine.dtype == torch.float32
-    assert (coarsely_chosen.affine - chosen.affine).abs().max() < 0.02
+    assert coarsely_chosen.windows.dtype == torch.float32
+    assert (coarsely_chosen.windows - chosen.windows).abs().max() < 0.02
 
 
 # ---- borders and limits of s ---------------------------------------------------------------------------------------
@@ -223,12 +223,12 @@ def test_windows_at_the_border_show_the_border(generator: GlimpseGenerator, x, y
 @pytest.mark.parametrize("window", [(1e-6, 0.0, 0.0), (1e-6, 1.0, -1.0), (1.0, 0.0, 0.0), (0.999999, 0.0, 0.0)])
 def test_scales_at_their_limits_give_finite_glimpses_and_gradients(generator, window):
     image = torch.rand(1, 1, 33, 33, generator=torch.Generator().manual_seed(3)).requires_grad_()
-    affine = torch.tensor([window], requires_grad=True)
-    glimpse = generator(generator.prepare(image), affine)
+    windows = torch.tensor([window], requires_grad=True)
+    glimpse = generator(generator.prepare(image), windows)
     assert glimpse.isfinite().all()
     assert glimpse.min() >= 0 and glimpse.max() <= 1 + 1e-5  # noqa: PT018
     glimpse.sum().backward()
-    assert affine.grad.isfinite().all()
+    assert windows.grad.isfinite().all()
     assert image.grad.isfinite().all()
 
 
@@ -264,7 +264,7 @@ def test_any_number_of_glimpses_and_classes_trains_and_is_measured(glimpses, cla
     images, labels = torch.rand(4, 1, 16, 16), torch.tensor([0, classes - 1, 0, classes // 2])
     output = model(model.normalization(images))
     assert output.logits.shape == (4, glimpses, classes)
-    assert geometry.lies_inside(output.affine).all()
+    assert geometry.lies_inside(output.windows).all()
     loss = glimpse_loss(output, labels, 0.6)
     # New classifiers know little: about log(classes), and exactly 0 where there is nothing to know.
     assert loss.total.item() == (0 if classes == 1 else pytest.approx(math.log(classes), abs=3))

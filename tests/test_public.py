@@ -36,7 +36,7 @@ NAMES = {
     "FixedGlimpses": "(windows, otherwise)",
     "GlimpseNet": "(*, generator, backbone, clue, fusion, policy, num_classes, num_glimpses=4, normalization, "
     "auxiliary=True, glimpse_ensemble=False)",
-    "GlimpseOutput": "(logits, affine, features, auxiliary_logits, state=...)",
+    "GlimpseOutput": "(logits, windows, features, auxiliary_logits, state=...)",
     "OracleGlimpses": "(scale_range, boxes)",
     "Policy": "(*args, **kwargs)",
     "Predictor": "(model, rule=...)",
@@ -58,19 +58,19 @@ NAMES = {
 }
 METHODS = {
     "GlimpseNet.forward": "(self, images, *, policy=None, num_glimpses=None)",
-    "GlimpseNet.glimpses": "(self, images, affine)",
-    "Policy.look": "(self, state)",
+    "GlimpseNet.crops": "(self, images, windows)",
+    "Policy.choose": "(self, state)",
     "Predictor.__call__": "(self, images, *, policy=None)",
     "Run.from_pretrained": "(pretrained_model_name_or_path, *, device='cpu', **options)",
     "Run.push_to_hub": "(self, repo_id, *, token=None, **options)",
     "Run.save_pretrained": "(self, save_directory, **options)",
 }
 GEOMETRY = {
-    "affine_to_box": "(affine, image_size)",
-    "affine_to_matrix": "(affine)",
-    "box_to_affine": "(box, image_size)",
-    "covered_share": "(affine, box, image_size)",
-    "matrix_to_affine": "(matrix)",
+    "window_to_box": "(windows, image_size)",
+    "window_to_matrix": "(windows)",
+    "box_to_window": "(box, image_size)",
+    "covered_share": "(windows, box, image_size)",
+    "matrix_to_window": "(matrix)",
     "normalized_to_pixel": "(coordinate, image_size)",
     "pixel_to_normalized": "(pixel, image_size)",
 }

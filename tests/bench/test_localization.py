@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from glimpsenet.bench.localization import METHODS, bench_localization, gain_share, steps_to
+from glimpsenet.bench.localization import METHODS, bench_localization, gap_closed, steps_to
 from glimpsenet.config import Config
 from glimpsenet.data.config import DigitsConfig
 from glimpsenet.errors import SettingError, UserError
@@ -50,7 +50,7 @@ def test_runs_are_summed_up_and_not_repeated(tmp_path):
     assert set(values["methods"]) == {"best", "mgnet", "pathwise-mipmap", "oracle"}
     for method in values["methods"].values():
         assert method["steps"] == 2
-        assert len(method["accuracy_by_step"]) == 3
+        assert len(method["accuracy_by_glimpse"]) == 3
     assert json.loads((tmp_path / "localization.json").read_text()) == values
     assert (tmp_path / "localization.png").stat().st_size > 10_000
     told = []
@@ -68,10 +68,10 @@ def test_an_unknown_method_is_refused(tmp_path):
 def test_the_share_of_the_oracles_gain():
     accuracies = {"learned": 0.9, "random": 0.5, "oracle": 1.0, "none": 0.4}
     policies = {name: {"accuracy": [0.1, value]} for name, value in accuracies.items()}
-    assert gain_share(policies) == pytest.approx(0.8)
-    assert gain_share({**policies, "oracle": {"accuracy": [0.1, 0.5]}}) is None
-    assert gain_share({name: values for name, values in policies.items() if name != "oracle"}) is None
-    assert gain_share({**policies, "none": {"accuracy": [1.0]}}) is None  # windows are ignored; random ones do harm
+    assert gap_closed(policies) == pytest.approx(0.8)
+    assert gap_closed({**policies, "oracle": {"accuracy": [0.1, 0.5]}}) is None
+    assert gap_closed({name: values for name, values in policies.items() if name != "oracle"}) is None
+    assert gap_closed({**policies, "none": {"accuracy": [1.0]}}) is None  # windows are ignored; random ones do harm
 
 
 def test_steps_to_a_wanted_accuracy_are_of_the_mean_over_seeds():

@@ -96,12 +96,12 @@ def settled(page, steps: int = 4) -> None:
 def open_photo(page, file: dict) -> None:
     before = glimpse(page, 1)
     page.set_input_files("#file", file)
-    expect(page.locator(".card[data-step='1'] img")).not_to_have_attribute("src", before)
+    expect(page.locator(".card[data-glimpse='1'] img")).not_to_have_attribute("src", before)
     settled(page)
 
 
 def glimpse(page, step: int) -> str:
-    return page.locator(f".card[data-step='{step}'] img").get_attribute("src")
+    return page.locator(f".card[data-glimpse='{step}'] img").get_attribute("src")
 
 
 def photo(width: int = 640, height: int = 480) -> dict:
@@ -129,11 +129,11 @@ def test_an_upload_plays_step_by_step(visit):
     settled(page)
     expect(page.locator(".card.later")).to_have_count(0)
     assert glimpse(page, 1) != before
-    expect(page.locator("#verdict")).to_have_text("after 4 looks.")  # nobody knows the truth
+    expect(page.locator("#verdict")).to_have_text("after 4 glimpses.")  # nobody knows the truth
     expect(page.locator("#cost")).to_have_text(re.compile(r"\d+% of the plain backbone's pass.*ms here"))
     expect(page.locator(".card .bars li")).to_have_count(40)
     page.click("#steps button:text-is('2')")
-    expect(page.locator("#verdict")).to_have_text("after 2 looks.")
+    expect(page.locator("#verdict")).to_have_text("after 2 glimpses.")
     expect(page.locator(".card.later")).to_have_count(2)
 
 
@@ -153,7 +153,7 @@ def test_dials_shorten_the_path(visit):
     page.locator("#glimpses").fill("2")
     expect(page.locator(".card")).to_have_count(2)
     page.locator("#exit").fill("0")
-    expect(page.locator("#verdict")).to_have_text(re.compile("after the first look, then it stopped: surer than 0%"))
+    expect(page.locator("#verdict")).to_have_text(re.compile("after the first glimpse, then it stopped: surer than 0%"))
     expect(page.locator(".card.skipped")).to_have_count(1)
 
 
@@ -173,9 +173,9 @@ def test_a_dragged_window_shows_what_is_there_and_later_ones_react(visit):
     page.mouse.down()
     page.mouse.move(*at(*aim), steps=8)
     page.mouse.up()
-    expect(page.locator(".card[data-step='2'] h2")).to_have_text("2 your window")
-    expect(page.locator(".card[data-step='2'] img")).not_to_have_attribute("src", own[2])
-    expect(page.locator(".card[data-step='3'] img")).not_to_have_attribute("src", own[3])
+    expect(page.locator(".card[data-glimpse='2'] h2")).to_have_text("2 your window")
+    expect(page.locator(".card[data-glimpse='2'] img")).not_to_have_attribute("src", own[2])
+    expect(page.locator(".card[data-glimpse='3'] img")).not_to_have_attribute("src", own[3])
     assert glimpse(page, 1) == own[1]
     moved = [float(page.locator(f"#{name}").input_value()) for name in ("tx", "ty")]
     assert moved == pytest.approx(aim, abs=0.02)
@@ -189,7 +189,7 @@ def test_a_dragged_window_shows_what_is_there_and_later_ones_react(visit):
     assert float(page.locator("#tx").input_value()) == pytest.approx(moved[0] + 0.02, abs=1e-3)
     page.click("#free-all")
     for step, url in own.items():
-        expect(page.locator(f".card[data-step='{step}'] img")).to_have_attribute("src", url)
+        expect(page.locator(f".card[data-glimpse='{step}'] img")).to_have_attribute("src", url)
 
 
 def test_a_sweep_draws_curves_and_field_and_a_click_moves_the_window(visit):
@@ -204,7 +204,7 @@ def test_a_sweep_draws_curves_and_field_and_a_click_moves_the_window(visit):
     field = page.locator("figure[data-parameter=field] svg")
     expect(field.locator(".downhill")).to_have_count(225)
     field.click(position={"x": 50, "y": 60})
-    expect(page.locator(".card[data-step='2'] h2")).to_have_text("2 your window")
+    expect(page.locator(".card[data-glimpse='2'] h2")).to_have_text("2 your window")
     expect(page.locator("#charts.stale")).to_be_visible()
 
 
@@ -233,10 +233,10 @@ def test_two_visitors_do_not_meet(visit):
     open_photo(other, photo(300, 700))
     theirs = glimpse(other, 2)
     one.locator("#stage").press("ArrowLeft")
-    expect(one.locator(".card[data-step='2'] h2")).to_have_text("2 your window")
-    expect(one.locator(".card[data-step='2'] img")).not_to_have_attribute("src", own)
+    expect(one.locator(".card[data-glimpse='2'] h2")).to_have_text("2 your window")
+    expect(one.locator(".card[data-glimpse='2'] img")).not_to_have_attribute("src", own)
     assert glimpse(other, 2) == theirs != own
-    expect(other.locator(".card[data-step='2'] h2")).to_have_text("2 its choice")
+    expect(other.locator(".card[data-glimpse='2'] h2")).to_have_text("2 its choice")
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280, 1920])

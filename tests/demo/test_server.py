@@ -58,7 +58,7 @@ def png(size: tuple[int, int], mode: str = "RGB") -> bytes:
 
 
 def as_texts(windows) -> list[str]:
-    return [f"{step}={','.join(map(repr, window))}" for step, window in enumerate(windows, 1)]
+    return [f"{glimpse}={','.join(map(repr, window))}" for glimpse, window in enumerate(windows, 1)]
 
 
 def test_the_page_and_all_that_it_loads_is_here(client):
@@ -81,10 +81,10 @@ def test_a_look_says_what_predict_says(client, tmp_path):
     (prediction,) = predict(load_run(SHIPPED), [tmp_path / "photo.png"])
     url = upload(client, (tmp_path / "photo.png").read_bytes()).json()["picture"]
     answer = client.post(f"{RUN}/look", json={"picture": url}).json()
-    torch.testing.assert_close(torch.tensor(answer["windows"]), prediction.affine)
+    torch.testing.assert_close(torch.tensor(answer["windows"]), prediction.windows)
     torch.testing.assert_close(torch.tensor(answer["probabilities"]), prediction.probabilities, atol=1e-4, rtol=0)
     assert answer["answers"][-1] == prediction.top(-1)[0][0]
-    assert len(answer["glimpses"]) == 4
+    assert len(answer["crops"]) == 4
     assert not answer["stopped_early"]
     assert answer["milliseconds"] > 0
 
@@ -108,16 +108,16 @@ def test_a_window_that_is_set_is_looked_through_and_later_ones_react(client, exh
     answer = client.post(f"{RUN}/look", json={"picture": picture, "windows": ["2=0.25,-0.6,0.5"]}).json()
     run = exhibits[0].run
     own, given = inject(run.model, from_url(picture, run), {2: (0.25, -0.6, 0.5)}).rows
-    torch.testing.assert_close(torch.tensor(answer["windows"]), given.affine)
+    torch.testing.assert_close(torch.tensor(answer["windows"]), given.windows)
     torch.testing.assert_close(torch.tensor(answer["probabilities"]), given.probabilities, atol=1e-4, rtol=0)
-    assert not torch.allclose(own.affine[2:], given.affine[2:])
+    assert not torch.allclose(own.windows[2:], given.windows[2:])
 
 
 def test_dials_stop_the_loop(client, picture):
     whole = client.post(f"{RUN}/look", json={"picture": picture}).json()
     two = client.post(f"{RUN}/look", json={"picture": picture, "glimpses": 2}).json()
     assert two["windows"] == whole["windows"][:2]
-    first = next(step for step, sure in enumerate(whole["confidences"], 1) if sure > 0.9)
+    first = next(glimpse for glimpse, sure in enumerate(whole["confidences"], 1) if sure > 0.9)
     early = client.post(f"{RUN}/look", json={"picture": picture, "exit_confidence": 0.9}).json()
     assert len(early["windows"]) == first
     assert early["stopped_early"] == (first < 4)
@@ -136,15 +136,17 @@ def test_arrows_sweep_and_field_are_those_of_inspection(client, exhibits, pictur
     asked = {"picture": picture, "label": 7}
     answer = client.post(f"{RUN}/look", json={**asked, "arrows": True}).json()
     torch.testing.assert_close(torch.tensor(answer["gradients"]), arrows(scene).gradient, rtol=1e-2, atol=1e-3)
-    asked |= {"windows": as_texts(answer["windows"]), "step": 3}
+    asked |= {"windows": as_texts(answer["windows"]), "glimpse": 3}
     curves = client.post(f"{RUN}/sweep", json=asked).json()
-    expected = sweep(scene, "tx", step=3, points=len(curves["tx"]["values"]), scale_range=run.config.model.scale_range)
+    expected = sweep(
+        scene, "tx", glimpse=3, points=len(curves["tx"]["values"]), scale_range=run.config.model.scale_range
+    )
     torch.testing.assert_close(torch.tensor(curves["tx"]["loss"]), expected.loss, rtol=1e-2, atol=1e-3)
     assert curves["tx"]["as_wanted"] == expected.has_wanted_sign
     seen = client.post(f"{RUN}/field", json=asked).json()
-    loss = field(scene, step=3, points=15).loss
+    loss = field(scene, glimpse=3, points=15).loss
     assert seen["loss_range"] == pytest.approx([float(loss.min()), float(loss.max())], rel=1e-2, abs=1e-3)
-    first = client.post(f"{RUN}/sweep", json={**asked, "step": 1}).json()
+    first = client.post(f"{RUN}/sweep", json={**asked, "glimpse": 1}).json()
     assert "no room to sweep tx" in first["tx"]["refusal"]
 
 
@@ -156,7 +158,7 @@ def test_arrows_sweep_and_field_are_those_of_inspection(client, exhibits, pictur
         ({"picture": to_url(torch.zeros(1, 20, 20))}, "has 20 x 20 pixels; this model takes 80 x 80"),
         ({"picture": to_url(torch.zeros(1, 200, 200))}, "200 x 200 pixels are more than 6400"),
         ({"windows": ["2=0.3,0.9,0"]}, "leaves the image"),
-        ({"windows": ["9=0.3,0,0"]}, "there is no step 9"),
+        ({"windows": ["9=0.3,0,0"]}, "there is no glimpse 9"),
         ({"windows": ["2=nan,0,0"]}, "finite numbers"),
         ({"glimpses": 5}, "takes 1 to 4 glimpses, not 5"),
         ({"glimpses": 0}, "takes 1 to 4 glimpses, not 0"),
@@ -184,12 +186,12 @@ def test_what_is_no_question_is_refused_in_words(client, body):
 @pytest.mark.parametrize(
     ("path", "told"),
     [
-        ("sweep", "send the windows of all steps"),
-        ("field", "send the windows of all steps"),
+        ("sweep", "send the windows of all glimpses"),
+        ("field", "send the windows of all glimpses"),
     ],
 )
 def test_a_sweep_needs_its_windows(client, picture, path, told):
-    response = client.post(f"{RUN}/{path}", json={"picture": picture, "windows": ["3=0.3,0,0"], "step": 3})
+    response = client.post(f"{RUN}/{path}", json={"picture": picture, "windows": ["3=0.3,0,0"], "glimpse": 3})
     assert (response.status_code, told in response.json()["error"]) == (400, True)
 
 

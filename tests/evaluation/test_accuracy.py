@@ -15,26 +15,26 @@ from glimpsenet.models.glimpsenet import GlimpseOutput
 
 
 def test_metrics_by_hand():
-    # Two images, three steps; the first has a box at the top left quarter of 40 px, the second's is unknown.
+    # Two images, three glimpses; the first has a box at the top left quarter of 40 px, the second's is unknown.
     boxes = torch.tensor([[0.0, 0.0, 20.0, 20.0], [torch.nan] * 4])
     whole, hit, miss = [1.0, 0.0, 0.0], [0.5, -0.5, -0.5], [0.5, 0.5, 0.5]
     logits = torch.tensor([[[2.0, 0.0], [2.0, 0.0], [0.0, 2.0]], [[2.0, 0.0], [0.0, 2.0], [0.0, 2.0]]])
     output = GlimpseOutput(
         logits=logits,
-        affine=torch.tensor([[whole, hit, miss], [whole, hit, hit]]),
+        windows=torch.tensor([[whole, hit, miss], [whole, hit, hit]]),
         features=torch.zeros(2, 3, 1),
         auxiliary_logits=None,
     )
     batch = Batch(torch.arange(2), torch.empty(0), torch.tensor([0, 1]), boxes, torch.empty(0), [])
-    metrics = ScanpathMetrics(num_steps=3, num_classes=2, image_size=40)
+    metrics = ScanpathMetrics(num_glimpses=3, num_classes=2, image_size=40)
     for part in (slice(0, 1), slice(1, 2)):
-        piece = GlimpseOutput(logits[part], output.affine[part], output.features[part], None)
+        piece = GlimpseOutput(logits[part], output.windows[part], output.features[part], None)
         metrics.update(piece, batch._replace(labels=batch.labels[part], boxes=boxes[part]))
     result = metrics.compute()
     assert result["num_images"] == 2
     assert result["accuracy"] == [0.5, 1.0, 0.5]
     assert result["mean_scale"] == [1.0, 0.5, 0.5]
-    assert result["hit_rate"] == [0.0, 1.0, 0.0]  # of the one image with a box; the first look is no hit
+    assert result["hit_rate"] == [0.0, 1.0, 0.0]  # of the one image with a box; the first glimpse is no hit
     assert result["found_rate"] == [0.0, 1.0, 1.0]
     right, wrong = 0.126928, 2.126928  # -log softmax([2, 0])
     assert result["loss"] == pytest.approx([(right + wrong) / 2, right, (right + wrong) / 2], abs=1e-5)
@@ -79,19 +79,19 @@ def test_evaluation_under_every_policy(everything):
 
 def test_evaluation_is_one_deterministic_pass(everything):
     model, loader, settings = everything
-    one = evaluate(model, loader, glimpses="random", **settings)
-    assert one == evaluate(model, loader, glimpses="random", **settings)
+    one = evaluate(model, loader, policy="random", **settings)
+    assert one == evaluate(model, loader, policy="random", **settings)
     other = create_loader(loader.dataset, InOrder(50), 16)
-    assert one == evaluate(model, other, glimpses="random", **settings)
+    assert one == evaluate(model, other, policy="random", **settings)
 
 
-def test_gain_share_is_the_papers(everything, monkeypatch):
+def test_gain_due_to_placement_is_the_papers(everything, monkeypatch):
     accuracies = {"learned": 0.8399, "random": 0.8133, "none": 0.752}
     monkeypatch.setattr(
         "glimpsenet.evaluation.accuracy.evaluate",
-        lambda *_, glimpses, **__: {"accuracy": [accuracies.get(glimpses, 0.5)]},
+        lambda *_, policy, **__: {"accuracy": [accuracies.get(policy, 0.5)]},
     )
-    share = evaluate_all(None, [], has_boxes=False)["glimpse_gain_share"]
+    share = evaluate_all(None, [], has_boxes=False)["gain_due_to_placement"]
     assert share == pytest.approx(0.30, abs=0.005)
 
 

@@ -38,8 +38,8 @@ def test_shapes_are_those_of_a_pass(model):
     images = torch.rand(2, 1, 40, 40)
     with torch.no_grad():
         output = model.eval()(images)
-    assert shapes["generator"] == model.glimpses(images, output.affine).shape[2:]
-    assert shapes["policy"] == output.affine.shape[2:]
+    assert shapes["generator"] == model.crops(images, output.windows).shape[2:]
+    assert shapes["policy"] == output.windows.shape[2:]
     assert shapes["backbone"] == output.features.shape[2:]
     assert shapes["fusion"] == output.state.fused[-1].shape[1:]
     assert shapes["classifier"] == output.logits.shape[2:]

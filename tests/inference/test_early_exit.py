@@ -44,10 +44,10 @@ def model(request):
 def test_a_threshold_that_never_triggers_is_the_full_pass(model):
     images = smooth_images(6)
     full, output = full_pass(model, images), Predictor(model)(images)
-    torch.testing.assert_close(output.step_logits, full.logits)
-    torch.testing.assert_close(output.affine, full.affine)
+    torch.testing.assert_close(output.glimpse_logits, full.logits)
+    torch.testing.assert_close(output.windows, full.windows)
     torch.testing.assert_close(output.logits, full.logits[:, -1])
-    assert output.looks.tolist() == [4] * 6
+    assert output.num_glimpses.tolist() == [4] * 6
 
 
 def test_each_image_stops_by_itself_with_the_answer_of_the_full_pass_then(model):
@@ -56,14 +56,14 @@ def test_each_image_stops_by_itself_with_the_answer_of_the_full_pass_then(model)
     scores = exit_scores(full.logits, "confidence")
     rule = ExitRule(float(scores[:, 0].median()))
     output = Predictor(model, rule)(images)
-    for row, looks in enumerate(output.looks.tolist()):
+    for row, looks in enumerate(output.num_glimpses.tolist()):
         assert looks == next((t for t in (1, 2, 3) if scores[row, t - 1] > rule.threshold), 4)
         torch.testing.assert_close(output.logits[row], full.logits[row, looks - 1], atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(output.step_logits[row, :looks], full.logits[row, :looks], atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(output.affine[row, :looks], full.affine[row, :looks], atol=1e-5, rtol=1e-4)
-        assert output.step_logits[row, looks:].isnan().all()
-        assert output.affine[row, looks:].isnan().all()
-    assert len(set(output.looks.tolist())) > 1
+        torch.testing.assert_close(output.glimpse_logits[row, :looks], full.logits[row, :looks], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(output.windows[row, :looks], full.windows[row, :looks], atol=1e-5, rtol=1e-4)
+        assert output.glimpse_logits[row, looks:].isnan().all()
+        assert output.windows[row, looks:].isnan().all()
+    assert len(set(output.num_glimpses.tolist())) > 1
 
 
 def test_finished_images_cost_nothing_more(monkeypatch):
@@ -78,7 +78,7 @@ def test_finished_images_cost_nothing_more(monkeypatch):
     scores = exit_scores(full_pass(model, images).logits, "margin")
     batches.clear()
     output = Predictor(model, ExitRule(float(scores[:, 0].median()), "margin"))(images)
-    left = [int((output.looks >= step).sum()) for step in range(1, 5)]
+    left = [int((output.num_glimpses >= glimpse).sum()) for glimpse in range(1, 5)]
     assert batches == [count for count in left if count]
     batches.clear()
     Predictor(model, ExitRule(0.0))(images)
@@ -113,7 +113,7 @@ def test_the_curve_says_what_the_predictor_does():
         rule = curve.for_cost(wanted)
         place = curve.thresholds.tolist().index(rule.threshold)
         output = Predictor(model, rule)(images)
-        assert float(output.looks.double().mean()) == pytest.approx(float(curve.cost()[place]), abs=0.04)
+        assert float(output.num_glimpses.double().mean()) == pytest.approx(float(curve.cost()[place]), abs=0.04)
         right = (output.logits.argmax(-1) == labels).double().mean()
         assert float(right) == pytest.approx(float(curve.accuracy[place]), abs=0.04)
-        assert float(output.looks.double().mean()) <= wanted + 0.04
+        assert float(output.num_glimpses.double().mean()) <= wanted + 0.04

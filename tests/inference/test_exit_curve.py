@@ -14,9 +14,9 @@ def logit(probability: float) -> list[float]:
 
 @pytest.fixture
 def curve():
-    # Three images, two steps. Sure and right; unsure and wrong, then right; sure and right, then wrong.
-    steps = [[0.95, 0.97], [0.4, 0.8], [0.9, 0.2]]
-    return exit_curve(torch.tensor([[logit(p) for p in image] for image in steps]), torch.tensor([1, 1, 1]))
+    # Three images, two glimpses. Sure and right; unsure and wrong, then right; sure and right, then wrong.
+    glimpses = [[0.95, 0.97], [0.4, 0.8], [0.9, 0.2]]
+    return exit_curve(torch.tensor([[logit(p) for p in image] for image in glimpses]), torch.tensor([1, 1, 1]))
 
 
 def test_every_threshold_by_hand(curve):

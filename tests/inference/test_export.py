@@ -103,7 +103,7 @@ def test_the_unrolled_loop_computes_the_same_at_any_batch_size(tmp_path, format,
             expected = run.model(run.model.normalization(images))
         found = program({"images": images.numpy()})
         torch.testing.assert_close(torch.tensor(found["logits"]), expected.logits, atol=1e-4, rtol=0)
-        torch.testing.assert_close(torch.tensor(found["affine"]), expected.affine, atol=1e-4, rtol=0)
+        torch.testing.assert_close(torch.tensor(found["windows"]), expected.windows, atol=1e-4, rtol=0)
 
 
 def test_onnx_samples_with_gridsample_and_carries_names_and_sizes(tmp_path):
@@ -120,12 +120,12 @@ def test_onnx_samples_with_gridsample_and_carries_names_and_sizes(tmp_path):
     assert not list(tmp_path.glob(".*")), "nothing is left beside it"
 
 
-def test_step_by_step_onnx_exits_early_as_the_predictor_does(tmp_path):
+def test_stepwise_onnx_exits_early_as_the_predictor_does(tmp_path):
     """Also the example of docs/speed.md: nothing but ONNX Runtime and numpy."""
     sampling = {"sampling": MipmapConfig(), "batch_norm": "separate"}
     run = make_run(tmp_path, policy=TokenConfig(), glimpse_ensemble=True, **sampling)
     files = export(run, tmp_path / "model.onnx", stepwise=True)
-    assert [file.name for file in files] == [f"model.step{step}.onnx" for step in (1, 2, 3)]
+    assert [file.name for file in files] == [f"model.glimpse{glimpse}.onnx" for glimpse in (1, 2, 3)]
     assert {opset_of(file) for file in files} == {18}
     images = images_of(12)
     with torch.no_grad():
@@ -139,11 +139,11 @@ def test_step_by_step_onnx_exits_early_as_the_predictor_does(tmp_path):
     exec(code, names)
     logits, looks = names["classify"]([str(file) for file in files], images.numpy(), threshold)
     torch.testing.assert_close(torch.tensor(logits), expected.logits, atol=1e-4, rtol=0)
-    assert looks.tolist() == expected.looks.tolist()
+    assert looks.tolist() == expected.num_glimpses.tolist()
     assert len(set(looks.tolist())) > 1
 
 
-def test_step_by_step_pt2_is_the_loop(tmp_path):
+def test_stepwise_pt2_is_the_loop(tmp_path):
     from glimpsenet.inference.export import next_inputs
 
     run = make_run(tmp_path, policy=SpatiotemporalConfig(), sampling=BilinearConfig(), num_glimpses=2)
@@ -202,7 +202,7 @@ def test_a_wrong_program_is_not_left_behind(tmp_path, monkeypatch):
     run = make_run(tmp_path, num_glimpses=1)
     monkeypatch.setattr(
         "glimpsenet.inference.export.run_pt2",
-        lambda file, inputs: {"logits": torch.tensor(torch.nan), "affine": torch.zeros(1)},
+        lambda file, inputs: {"logits": torch.tensor(torch.nan), "windows": torch.zeros(1)},
     )
     with pytest.raises(UserError, match="'logits' differs by nan"):
         export(run, tmp_path / "model.pt2", "pt2")

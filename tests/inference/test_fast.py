@@ -85,7 +85,7 @@ def test_an_accelerated_model_computes_the_same_and_leaves_the_model_alone(setti
     with torch.inference_mode():
         expected, output = model(images), fast(images)
     torch.testing.assert_close(output.logits, expected.logits, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(output.affine, expected.affine, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(output.windows, expected.windows, atol=1e-4, rtol=1e-4)
     assert (output.auxiliary_logits is not None) == ("glimpse_ensemble" in settings)
     assert expected.auxiliary_logits is not None
     assert count_norms(fast) == 0
@@ -143,12 +143,13 @@ for policy in policies:
         fast = accelerate(model, compiled=True)
     else:
         fast = fold(model)
-        fast.step = torch.compile(fast.step, fullgraph=True, dynamic=True, backend=backend)  # a break is an error
+        # A graph break is an error.
+        fast.take_glimpse = torch.compile(fast.take_glimpse, fullgraph=True, dynamic=True, backend=backend)
     for batch in (5, 3):
         images = torch.nn.functional.interpolate(torch.rand(batch, 1, 4, 4), size=24, mode="bilinear")
         expected, output = Predictor(model)(images), Predictor(fast)(images)
-        torch.testing.assert_close(output.step_logits, expected.step_logits, atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(output.affine, expected.affine, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(output.glimpse_logits, expected.glimpse_logits, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(output.windows, expected.windows, atol=1e-4, rtol=1e-4)
 """
 
 

@@ -55,12 +55,12 @@ def told(capfd, *arguments) -> str:
 def test_images_stop_where_their_answer_is_sure(run, photos):
     loaded, files = load_run(run), sorted(photos.iterdir())
     full = list(predict(loaded, files))
-    assert [len(prediction.affine) for prediction in full] == [3] * 9
+    assert [len(prediction.windows) for prediction in full] == [3] * 9
     threshold = float(torch.stack([prediction.probabilities[0].max() for prediction in full]).median())
     for early, whole in zip(predict(loaded, files, rule=ExitRule(threshold), batch_size=4), full, strict=True):
-        looks = len(early.affine)
+        looks = len(early.windows)
         assert looks == next((t for t in (1, 2) if whole.probabilities[t - 1].max() > threshold), 3)
-        for name in ("affine", "probabilities", "boxes", "glimpses"):
+        for name in ("windows", "probabilities", "boxes", "crops"):
             torch.testing.assert_close(getattr(early, name), getattr(whole, name)[:looks], atol=1e-3, rtol=1e-4)
 
 
@@ -78,10 +78,10 @@ def test_one_file_and_an_image_in_memory_are_told_the_same(run, photos):
 
 def test_the_command_tells_only_what_was_looked_at(run, photos, capfd, tmp_path):
     once = json.loads(told(capfd, "predict", run, photos, "--json", "--exit-confidence", "0"))["predictions"]
-    assert [len(row["steps"]) for row in once] == [1] * 9
+    assert [len(row["glimpses"]) for row in once] == [1] * 9
     full = json.loads(told(capfd, "predict", run, photos, "--json"))["predictions"]
-    assert [row["class"] for row in once] == [row["steps"][0]["class"] for row in full]
-    confidence = float(np.median([row["steps"][0]["probability"] for row in full]))
+    assert [row["class"] for row in once] == [row["glimpses"][0]["class"] for row in full]
+    confidence = float(np.median([row["glimpses"][0]["probability"] for row in full]))
     command = ["predict", run, photos, "--exit-confidence", confidence]
     rows = list(csv.DictReader(io.StringIO(told(capfd, *command, "--csv"))))
     assert {bool(row["x0_2"]) for row in rows} == {True, False}

@@ -11,7 +11,7 @@ from glimpsenet.data.digits import open_digits
 from glimpsenet.data.loading import InOrder, create_loader
 from glimpsenet.data.sample import Batch
 from glimpsenet.errors import UserError
-from glimpsenet.geometry import affine_to_box
+from glimpsenet.geometry import window_to_box
 from glimpsenet.inspection.dataset import DatasetScanpaths, repeats, scan_dataset, union_share
 from glimpsenet.models.build import build_model
 from glimpsenet.models.config import ModelConfig
@@ -24,7 +24,7 @@ def paths(*images: list[list[float]], boxes: Tensor | None = None) -> DatasetSca
     """Images with these windows, all of them answered right, 20 pixels a side."""
     count = len(images)
     return DatasetScanpaths(
-        affine=torch.tensor([[FIRST, *windows] for windows in images]),
+        windows=torch.tensor([[FIRST, *windows] for windows in images]),
         correct=torch.ones(count, dtype=torch.bool),
         boxes=torch.full((count, 4), math.nan) if boxes is None else boxes,
         labels=torch.zeros(count, dtype=torch.long),
@@ -50,7 +50,7 @@ def test_distributions_by_hand():
     assert len(result["tx"]) == 1
 
 
-def test_saccades_are_between_windows_and_leave_the_first_look_out():
+def test_saccades_are_between_windows_and_leave_the_first_glimpse_out():
     result = paths(SAME, APART, [[0.1, 0.0, 0.0], [0.1, 0.3, 0.4], [0.1, 0.3, 0.0]])
     assert result.saccades.tolist() == [[0, 0], [1, 1], [pytest.approx(0.5), pytest.approx(0.4)]]
 
@@ -75,13 +75,13 @@ def test_repeated_looks():
     back = [APART[0], APART[1], APART[0]]
     inner = [[0.4, 0.0, 0.0], [0.3, 0.0, 0.0], [0.28, 0.0, 0.0]]  # IoU 9/16, and 0.49 and 0.87
     assert repeats(torch.tensor([back, inner])).tolist() == [[False, True], [True, True]]
-    assert paths(SAME).to_dict()["repeated"] == {"first_step": 3, "share": 1, "per_step": [1, 1]}
+    assert paths(SAME).to_dict()["repeated"] == {"first_glimpse": 3, "share": 1, "per_glimpse": [1, 1]}
     assert paths(APART).to_dict()["repeated"]["share"] == 0
-    assert paths(SAME, back).to_dict()["repeated"]["per_step"] == [0.5, 1]
+    assert paths(SAME, back).to_dict()["repeated"]["per_glimpse"] == [0.5, 1]
 
 
 def test_hit_rate_counts_images_with_a_box_only():
-    boxes = affine_to_box(torch.tensor([APART[1], APART[1], APART[0]]), 20)
+    boxes = window_to_box(torch.tensor([APART[1], APART[1], APART[0]]), 20)
     boxes[2] = math.nan
     assert paths(APART, SAME, APART, boxes=boxes).hit_rate == [0, 0, 0.5, 0]
     assert paths(APART).hit_rate is None
@@ -113,7 +113,7 @@ def test_a_data_set_end_to_end(model, scenes, tmp_path):
     batches = list(scenes())
     with torch.no_grad():
         outputs = [model(model.normalization(batch.images)) for batch in batches]
-    torch.testing.assert_close(result.affine, torch.cat([output.affine for output in outputs]))
+    torch.testing.assert_close(result.windows, torch.cat([output.windows for output in outputs]))
     answers = torch.cat([output.logits[:, -1].argmax(-1) for output in outputs])
     labels = torch.cat([batch.labels for batch in batches])
     assert torch.equal(result.predicted, answers)
@@ -124,7 +124,7 @@ def test_a_data_set_end_to_end(model, scenes, tmp_path):
     for example in result.wrong:
         place = (images == example.image).flatten(1).all(1).nonzero().item()
         assert (example.label, example.predicted) == (int(labels[place]), int(answers[place]))
-        torch.testing.assert_close(example.affine, result.affine[place])
+        torch.testing.assert_close(example.windows, result.windows[place])
 
     result.save(tmp_path / "new/numbers.json")
     assert json.loads((tmp_path / "new/numbers.json").read_text()) == result.to_dict()
@@ -165,5 +165,5 @@ def test_what_cannot_be_scanned_is_refused(model):
     with pytest.raises(UserError, match="no readable image"):
         scan_dataset(model, [bad], image_size=20, skip_bad=True)
     one = ModelConfig(backbone="glimpse_cnn", num_glimpses=1, image_size=20, glimpse_size=8)
-    with pytest.raises(ValueError, match="first look only"):
+    with pytest.raises(ValueError, match="first glimpse only"):
         scan_dataset(build_model(one, num_classes=2, in_channels=1), [], image_size=20)

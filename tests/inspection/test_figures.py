@@ -13,8 +13,8 @@ SIZE = 100
 
 def label_places(*windows: tuple[float, float, float]) -> list[tuple[float, float]]:
     axes = Figure().add_subplot()
-    for step, window in enumerate(windows, 2):
-        draw_window(axes, torch.tensor(window), SIZE, step)
+    for glimpse, window in enumerate(windows, 2):
+        draw_window(axes, torch.tensor(window), SIZE, glimpse)
     return [text.get_position() for text in axes.texts]
 
 

@@ -41,26 +41,26 @@ def scene():
     return observe(make_model(), image.clamp(0, 1), 3)
 
 
-def whole_model(scene, step: int, window: torch.Tensor):
+def whole_model(scene, glimpse: int, window: torch.Tensor):
     """The model itself with all windows injected."""
-    windows = dict(enumerate(scene.affine, 1)) | {step: window.to(scene.affine)}
+    windows = dict(enumerate(scene.windows, 1)) | {glimpse: window.to(scene.windows)}
     return scene.model(scene.image[None], policy=FixedGlimpses(windows, otherwise=scene.model.policy))
 
 
-@pytest.mark.parametrize("step", [1, 2, 4])
-def test_the_loss_is_that_of_the_whole_model_with_the_window_injected(scene, step):
+@pytest.mark.parametrize("glimpse", [1, 2, 4])
+def test_the_loss_is_that_of_the_whole_model_with_the_window_injected(scene, glimpse):
     window = torch.tensor([0.31, 0.2, -0.1])
     label = torch.tensor([scene.label])
-    output = whole_model(scene, step, window)
+    output = whole_model(scene, glimpse, window)
     losses = {"last": last_loss, "own": own_loss, "total": total_loss(0.6)}
-    got = {name: probe(scene, step, window[None], loss)[0].item() for name, loss in losses.items()}
+    got = {name: probe(scene, glimpse, window[None], loss)[0].item() for name, loss in losses.items()}
     log_likelihood = output.logits.log_softmax(-1)[0, :, scene.label]
     assert got["last"] == pytest.approx(-log_likelihood[-1].item(), abs=1e-12)
-    assert got["own"] == pytest.approx(-log_likelihood[step - 1].item(), abs=1e-12)
+    assert got["own"] == pytest.approx(-log_likelihood[glimpse - 1].item(), abs=1e-12)
     assert got["total"] == pytest.approx(glimpse_loss(output, label, 0.6).total.item(), abs=1e-12)
-    if step > 1:
-        auxiliary = probe(scene, step, window[None], auxiliary_loss)[0].item()
-        expected = -output.auxiliary_logits.log_softmax(-1)[0, step - 2, scene.label].item()
+    if glimpse > 1:
+        auxiliary = probe(scene, glimpse, window[None], auxiliary_loss)[0].item()
+        expected = -output.auxiliary_logits.log_softmax(-1)[0, glimpse - 2, scene.label].item()
         assert auxiliary == pytest.approx(expected, abs=1e-12)
 
 
@@ -70,13 +70,13 @@ def test_the_gradient_is_the_slope_of_the_loss_without_what_the_clue_says(scene,
     blind = observe(make_model(clue=NoClueConfig()), scene.image, 2)
     window = torch.tensor([[0.37, 0.11, -0.23]], dtype=torch.float64)
     _, gradient = probe(blind, 3, window, loss)
-    step = 1e-5
+    shift = 1e-5
     for column in range(3):
         moved = window.repeat(2, 1)
-        moved[0, column] += step
-        moved[1, column] -= step
+        moved[0, column] += shift
+        moved[1, column] -= shift
         ahead, behind = probe(blind, 3, moved, loss)[0].tolist()
-        assert gradient[0, column].item() == pytest.approx((ahead - behind) / (2 * step), rel=1e-4)
+        assert gradient[0, column].item() == pytest.approx((ahead - behind) / (2 * shift), rel=1e-4)
 
 
 def test_the_gradient_is_the_one_training_sends_before_it_is_rescaled(scene):
@@ -85,15 +85,15 @@ def test_the_gradient_is_the_one_training_sends_before_it_is_rescaled(scene):
     model.zero_grad()
     bias = model.policy.fc.bias
     output = model(scene.image[None], policy=None)
-    assert torch.equal(output.affine[0], scene.affine)
+    assert torch.equal(output.windows[0], scene.windows)
     # The last window influences nothing but the last answer, so the bias's gradient through it is the chain rule's.
-    _, partial = probe(scene, 4, scene.affine[-1:], last_loss)
-    fixed = FixedGlimpses({2: scene.affine[1].float(), 3: scene.affine[2].float()}, otherwise=model.policy)
+    _, partial = probe(scene, 4, scene.windows[-1:], last_loss)
+    fixed = FixedGlimpses({2: scene.windows[1].float(), 3: scene.windows[2].float()}, otherwise=model.policy)
     again = model(scene.image[None], policy=fixed)
     loss = last_loss(again, torch.tensor([scene.label]), 4).sum()
     (direct,) = torch.autograd.grad(loss, bias)
     (through_last,) = torch.autograd.grad(
-        (model(scene.image[None], policy=fixed).affine[0, -1] * partial[0].double()).sum(), bias
+        (model(scene.image[None], policy=fixed).windows[0, -1] * partial[0].double()).sum(), bias
     )
     torch.testing.assert_close(direct, through_last, rtol=1e-3, atol=1e-7)
     assert direct.abs().max() > 0
@@ -104,7 +104,7 @@ def test_frozen_and_random_policies_have_gradients_all_the_same():
     image = torch.rand(1, 40, 40, dtype=torch.float64)
     for policy in (None, RandomGlimpses(RANGE), CenterGlimpses(RANGE, 12)):
         scene = observe(model, image, policy=policy)
-        assert probe(scene, 2, scene.affine[1:2])[1].abs().max() > 0
+        assert probe(scene, 2, scene.windows[1:2])[1].abs().max() > 0
 
 
 def test_windows_that_vote_count_in_the_loss(scene):
@@ -122,24 +122,24 @@ def test_without_label_the_predicted_class_is_taken(scene):
 def test_what_cannot_be_is_refused(scene):
     with pytest.raises(ValueError, match="class 5 is out of range: the model has 5 classes, 0 to 4"):
         observe(scene.model, scene.image, 5)
-    with pytest.raises(ValueError, match="no step 5: the model takes 4"):
-        probe(scene, 5, scene.affine[:1])
-    with pytest.raises(ValueError, match="does not see the first look"):
-        probe(scene, 1, scene.affine[:1], auxiliary_loss)
+    with pytest.raises(ValueError, match="no glimpse 5: the model takes glimpses 1 to 4"):
+        probe(scene, 5, scene.windows[:1])
+    with pytest.raises(ValueError, match="does not see the first glimpse"):
+        probe(scene, 1, scene.windows[:1], auxiliary_loss)
     without = observe(make_model(auxiliary_classifier=False), scene.image)
     with pytest.raises(ValueError, match="no auxiliary classifier"):
-        probe(without, 2, without.affine[1:2], auxiliary_loss)
+        probe(without, 2, without.windows[1:2], auxiliary_loss)
 
 
 def test_sweeps_run_over_the_admissible_range_and_fix_the_rest(scene):
     for name in PARAMETERS:
-        result = sweep(scene, name, step=3, points=7, scale_range=RANGE)
+        result = sweep(scene, name, glimpse=3, points=7, scale_range=RANGE)
         assert geometry.lies_inside(result.windows).all()
         column = PARAMETERS.index(name)
-        low, high = admissible_range(scene.affine[2], name, RANGE)
+        low, high = admissible_range(scene.windows[2], name, RANGE)
         torch.testing.assert_close(result.windows[:, column], torch.linspace(low, high, 7, dtype=torch.float64))
         others = [c for c in range(3) if c != column]
-        torch.testing.assert_close(result.windows[:, others], scene.affine[2][others].expand(7, -1))
+        torch.testing.assert_close(result.windows[:, others], scene.windows[2][others].expand(7, -1))
         losses, gradients = probe(scene, 3, result.windows)
         torch.testing.assert_close(result.loss.double(), losses.double(), atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(result.gradient, gradients[:, column])
@@ -189,7 +189,7 @@ def test_numbers_pictures_and_animation_are_written(scene, tmp_path):
 
 
 def test_the_field_is_the_loss_at_each_place(scene, tmp_path):
-    result = field(scene, step=2, points=5, scale=0.4)
+    result = field(scene, glimpse=2, points=5, scale=0.4)
     assert result.places[0, 0].tolist() == pytest.approx([-0.6, -0.6])
     assert result.places[1, 3].tolist() == pytest.approx([0.3, -0.3])  # row y, column x
     loss, gradient = probe(scene, 2, torch.tensor([[0.4, 0.3, -0.3]]))
@@ -197,7 +197,7 @@ def test_the_field_is_the_loss_at_each_place(scene, tmp_path):
     torch.testing.assert_close(result.gradient[1, 3], gradient[0, 1:], atol=1e-5, rtol=1e-3)
     result.save(tmp_path / "field.png")
     with pytest.raises(ValueError, match="scale 1 has no room to move"):
-        field(scene, step=1)
+        field(scene, glimpse=1)
 
 
 def test_arrows_are_as_long_as_derivatives_are_large_and_all_that_are_there_are_seen():
@@ -215,5 +215,5 @@ def test_arrows_say_whose_loss_they_are_of_and_their_scale(scene):
 
 def test_arrows_need_windows():
     scene = observe(make_model(num_glimpses=1), torch.rand(1, 40, 40, dtype=torch.float64))
-    with pytest.raises(ValueError, match="the first look only"):
+    with pytest.raises(ValueError, match="the first glimpse only"):
         arrows(scene)

@@ -47,13 +47,13 @@ def test_every_tool_writes_what_it_says(inspect, tmp_path):
     ("flags", "told"),
     [
         (["arrows", "--label", "cat"], "no class 'cat'"),
-        (["sweep", "--step", "9"], "no step 9: the model takes 4"),
+        (["sweep", "--glimpse", "9"], "no glimpse 9: the model takes glimpses 1 to 4"),
         (["sweep", "--points", "1"], "two points or more, got 1"),
-        (["sweep", "--step", "1", "--parameter", "tx"], "no room to sweep tx"),
+        (["sweep", "--glimpse", "1", "--parameter", "tx"], "no room to sweep tx"),
         (["sweep", "--set", "2=1,0.9,0", "--allow-outside"], "allows 0 only; no room to sweep ty"),
         (["arrows", "--set", "2=0.3,0.9,0"], "leaves the image: |tx| and |ty| must be at most 1 - s = 0.7"),
-        (["inject", "--set", "7=0.3,0,0"], "there is no step 7"),
-        (["inject", "--set", "nonsense"], "cannot read the window 'nonsense': write STEP=s,tx,ty"),
+        (["inject", "--set", "7=0.3,0,0"], "there is no glimpse 7"),
+        (["inject", "--set", "nonsense"], "cannot read the window 'nonsense': write GLIMPSE=s,tx,ty"),
     ],
 )
 def test_what_cannot_be_is_wrong_usage_told_in_one_line(inspect, capsys, flags, told):
@@ -89,7 +89,7 @@ def test_windows_are_parsed_and_checked():
     for bad in ("2=0,0,0", "2=nan,0,0", "2=0.1,inf,0"):
         with pytest.raises(SettingError, match="scale above 0 and finite"):
             parse_windows([bad], 4)
-    with pytest.raises(SettingError, match="step 2 is set already"):
+    with pytest.raises(SettingError, match="glimpse 2 is set already"):
         parse_windows(["2=0.3,0,0", "2=0.4,0,0"], 4)
 
 

@@ -43,7 +43,7 @@ def test_a_perfect_line_is_as_good_as_can_be():
     places = np.linspace(-0.6, 0.6, 100)
     quality = measure(a_sweep(3 * (places - 0.1), 1.5 * (places - 0.1) ** 2))
     assert quality == pytest.approx((1, 1, 1, quality.signal_to_noise), abs=1e-9)
-    # var of 0..99 in steps of d is d^2 100 101 / 12, the noise d^2 / 2.
+    # var of 0..99 in glimpses of d is d^2 100 101 / 12, the noise d^2 / 2.
     assert quality.signal_to_noise == pytest.approx(100 * 101 / 6 - 1)
     wrong_way = measure(a_sweep(-3 * places, -1.5 * places**2))
     assert (wrong_way.wanted_sign, wrong_way.cosine) == (0, pytest.approx(1))
@@ -203,7 +203,7 @@ def test_every_sample_may_have_a_policy_of_its_own(model, samples):
     assert (pooled.num_images, pooled.tx.num_sweeps, pooled.tx.wanted_sign) == (2, 2, both.tx.wanted_sign)
     assert pooled.tx.cosine.value == pytest.approx(both.tx.cosine.value)
     other = gradient_quality(model, samples[:1], points=21, scale_range=RANGE, policy=own[0])
-    with pytest.raises(ValueError, match="same step and number of points"):
+    with pytest.raises(ValueError, match="same glimpse and number of points"):
         pool([*one_by_one, other])
     with pytest.raises(ValueError, match="shorter"):
         gradient_quality(model, samples[:2], points=20, scale_range=RANGE, policy=own[:1])
@@ -239,7 +239,7 @@ def test_another_generator_leaves_the_model_as_it_is_and_shares_its_weights(mode
     [
         ({"samples": []}, "there is none"),
         ({"points": 19}, "20 points a sweep or more, got 19"),
-        ({"step": 3}, "there is no step 3"),
+        ({"glimpse": 3}, "there is no glimpse 3"),
         ({"samples": [(torch.zeros(1, 40, 40), 10)]}, "class 10 is out of range"),
     ],
 )

@@ -42,7 +42,7 @@ def test_separate_norms_share_all_weights_but_the_norms():
     pairs = [
         (name, one is other)
         for (name, one), (_, other) in zip(
-            backbone.net.named_parameters(), backbone.first_look_net.named_parameters(), strict=True
+            backbone.net.named_parameters(), backbone.first_glimpse_net.named_parameters(), strict=True
         )
     ]
     assert {name for name, same in pairs if not same} == {
@@ -51,8 +51,8 @@ def test_separate_norms_share_all_weights_but_the_norms():
 
 
 @pytest.mark.parametrize(("separate", "agree"), [(True, True), (False, False)])
-def test_separate_norms_make_the_first_look_the_same_in_training_and_evaluation(separate, agree):
-    """The trap that costs MGNet its first look: one running average of two kinds of input.
+def test_separate_norms_make_the_first_glimpse_the_same_in_training_and_evaluation(separate, agree):
+    """The trap that costs MGNet its first glimpse: one running average of two kinds of input.
 
     The same batches again and again, so that running averages come to be those of the batch.
     """
@@ -61,10 +61,10 @@ def test_separate_norms_make_the_first_look_the_same_in_training_and_evaluation(
     glimpse, window = 3 + torch.randn(32, 1, 8, 8), 0.1 * torch.randn(32, 1, 8, 8)
     with torch.no_grad():
         for _ in range(80):
-            backbone(glimpse, first_look=True)
+            backbone(glimpse, first_glimpse=True)
             backbone(window)
-        training = backbone.train()(glimpse, first_look=True).pooled
-        evaluation = backbone.eval()(glimpse, first_look=True).pooled
+        training = backbone.train()(glimpse, first_glimpse=True).pooled
+        evaluation = backbone.eval()(glimpse, first_glimpse=True).pooled
     error = (training - evaluation).norm() / training.norm()
     assert (error < 0.05) == agree, error  # running variances divide by n - 1, at the coarsest map 31 for 32
     assert (error > 0.5) == (not agree), error

@@ -24,8 +24,8 @@ def test_encoding_is_equation_1(width):
 
 def test_positional_clue_speaks_of_the_centre_in_pixels_of_the_full_image():
     clue = PositionalClue(8, image_size=101)
-    affine = torch.tensor([[0.2, -1.0, 1.0], [0.4, 0.0, 0.5]])  # x = 0 and 50, y = 100 and 75
-    got = clue(torch.ones(2, 8), affine)
+    windows = torch.tensor([[0.2, -1.0, 1.0], [0.4, 0.0, 0.5]])  # x = 0 and 50, y = 100 and 75
+    got = clue(torch.ones(2, 8), windows)
     expected = torch.tensor([equation_1(0, 100, 8), equation_1(50, 75, 8)]) + 1
     torch.testing.assert_close(got, expected)
     assert clue.width == 8
@@ -40,17 +40,17 @@ def test_scale_is_encoded_only_on_request():
 
 
 def test_affine_clue_appends_the_parameters():
-    features, affine = torch.rand(2, 5), torch.rand(2, 3)
+    features, windows = torch.rand(2, 5), torch.rand(2, 3)
     clue = AffineClue(5)
     assert clue.width == 8
-    torch.testing.assert_close(clue(features, affine), torch.cat([features, affine], 1))
+    torch.testing.assert_close(clue(features, windows), torch.cat([features, windows], 1))
 
 
 @pytest.mark.parametrize("clue", [AffineClue(8), PositionalClue(8, 80), PositionalClue(8, 80, True), NoClue(8)])
 def test_no_gradient_flows_into_the_window(clue):
-    features, affine = torch.rand(2, 8, requires_grad=True), torch.rand(2, 3, requires_grad=True)
-    clue(features, affine).sum().backward()
-    assert affine.grad is None
+    features, windows = torch.rand(2, 8, requires_grad=True), torch.rand(2, 3, requires_grad=True)
+    clue(features, windows).sum().backward()
+    assert windows.grad is None
     assert features.grad is not None
 
 

@@ -14,9 +14,9 @@ def test_one_token_at_a_time_equals_full_self_attention(width, heads, training):
     torch.nn.init.normal_(fusion.attention.in_proj_bias)  # zero biases would hide a mistake
     tokens = torch.randn(3, 5, width)
     memory = None
-    for step in range(5):
-        fused, memory = fusion(tokens[:, step], memory)
-        seen = tokens[:, : step + 1]
+    for glimpse in range(5):
+        fused, memory = fusion(tokens[:, glimpse], memory)
+        seen = tokens[:, : glimpse + 1]
         full = torch.relu(fusion.norm(fusion.attention(seen, seen, seen, need_weights=False)[0]))
         torch.testing.assert_close(fused, full[:, -1], atol=1e-4, rtol=0)
     assert memory is not None
@@ -29,8 +29,8 @@ def test_gradients_equal_those_of_full_self_attention():
     tokens = torch.randn(2, 4, 8)
     one, other = tokens.clone().requires_grad_(), tokens.clone().requires_grad_()
     memory = None
-    for step in range(4):
-        fused, memory = fusion(one[:, step], memory)
+    for glimpse in range(4):
+        fused, memory = fusion(one[:, glimpse], memory)
     fused.square().sum().backward()
     own = {name: p.grad.clone() for name, p in fusion.named_parameters()}
     fusion.zero_grad()
@@ -42,9 +42,9 @@ def test_gradients_equal_those_of_full_self_attention():
 
 def test_the_mean_of_all_tokens_so_far():
     tokens, memory = torch.randn(3, 5, 8), None
-    for step in range(5):
-        fused, memory = MeanFusion()(tokens[:, step], memory)
-        torch.testing.assert_close(fused, tokens[:, : step + 1].mean(1))
+    for glimpse in range(5):
+        fused, memory = MeanFusion()(tokens[:, glimpse], memory)
+        torch.testing.assert_close(fused, tokens[:, : glimpse + 1].mean(1))
 
 
 def test_initialisation_is_kaiming_normal_with_zero_biases():

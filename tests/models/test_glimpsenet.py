@@ -18,32 +18,32 @@ def small_model(**settings):
     return create_model("glimpse_cnn", **{**defaults, **settings})
 
 
-def test_output_shapes_and_first_look():
+def test_output_shapes_and_first_glimpse():
     model = small_model()
     out = model(torch.rand(3, 1, 40, 40))
     assert out.logits.shape == (3, 4, 10)
-    assert out.affine.shape == (3, 4, 3)
+    assert out.windows.shape == (3, 4, 3)
     assert out.features.shape == (3, 4, 64)
     assert out.auxiliary_logits.shape == (3, 3, 10)
-    assert out.affine[:, 0].tolist() == [[1, 0, 0]] * 3
+    assert out.windows[:, 0].tolist() == [[1, 0, 0]] * 3
 
 
 def test_the_loop_is_the_algorithm_of_the_paper():
-    """Step by step by hand from the parts, attention recomputed over the full sequence each time."""
+    """Glimpse by glimpse by hand from the parts, attention recomputed over the full sequence each time."""
     model = small_model().eval()
     images = torch.rand(2, 1, 40, 40)
-    affine, tokens = torch.tensor([[1.0, 0.0, 0.0]] * 2), []
+    windows, tokens = torch.tensor([[1.0, 0.0, 0.0]] * 2), []
     expected = []
     for _ in range(4):
-        glimpse = model.generator(model.generator.prepare(images), affine)
-        tokens.append(torch.cat([model.backbone(glimpse).pooled, affine], 1))
+        glimpse = model.generator(model.generator.prepare(images), windows)
+        tokens.append(torch.cat([model.backbone(glimpse).pooled, windows], 1))
         sequence = torch.stack(tokens, 1)
         attended = model.fusion.attention(sequence, sequence, sequence)[0][:, -1]
         fused = torch.relu(model.fusion.norm(attended))
         expected.append(model.classifier(fused))
         z = torch.sigmoid(model.policy.fc(fused))
         s = 0.2 + 0.3 * z[:, :1]
-        affine = torch.cat([s, (2 * z[:, 1:] - 1) * (1 - s)], 1)
+        windows = torch.cat([s, (2 * z[:, 1:] - 1) * (1 - s)], 1)
     torch.testing.assert_close(model(images).logits, torch.stack(expected, 1), atol=1e-4, rtol=0)
 
 
@@ -74,10 +74,10 @@ def test_fewer_glimpses_are_a_prefix():
     model = small_model(sampling=MipmapConfig(), batch_norm="separate").eval()
     images = torch.rand(2, 1, 40, 40)
     whole = model(images)
-    for steps in (1, 2, 3):
-        part = model(images, num_glimpses=steps)
-        torch.testing.assert_close(part.logits, whole.logits[:, :steps])
-        assert part.auxiliary_logits.shape == (2, steps - 1, 10)
+    for glimpses in (1, 2, 3):
+        part = model(images, num_glimpses=glimpses)
+        torch.testing.assert_close(part.logits, whole.logits[:, :glimpses])
+        assert part.auxiliary_logits.shape == (2, glimpses - 1, 10)
 
 
 def test_answers_do_not_depend_on_the_rest_of_the_batch():
@@ -91,11 +91,11 @@ def test_a_policy_overrides_the_models_own_and_later_glimpses_react():
     images = torch.rand(2, 1, 40, 40)
     out = model(images)
     injected = model(images, policy=FixedGlimpses({2: (0.3, -0.5, 0.1)}, otherwise=model.policy))
-    torch.testing.assert_close(injected.affine[:, 1], torch.tensor([[0.3, -0.5, 0.1]] * 2))
+    torch.testing.assert_close(injected.windows[:, 1], torch.tensor([[0.3, -0.5, 0.1]] * 2))
     torch.testing.assert_close(injected.logits[:, 0], out.logits[:, 0])
-    assert not torch.allclose(injected.affine[:, 2], out.affine[:, 2])
+    assert not torch.allclose(injected.windows[:, 2], out.windows[:, 2])
     random = model(images, policy=RandomGlimpses((0.2, 0.5)))
-    assert not torch.allclose(random.affine[:, 1], out.affine[:, 1])
+    assert not torch.allclose(random.windows[:, 1], out.windows[:, 1])
 
 
 def test_the_loss_reaches_the_localization_network_through_the_window():
@@ -109,7 +109,7 @@ def test_glimpses_are_what_the_model_saw():
     model = small_model(sampling=MipmapConfig()).eval()
     images = torch.rand(2, 1, 40, 40)
     out = model(images)
-    seen = model.glimpses(images, out.affine)
+    seen = model.crops(images, out.windows)
     assert seen.shape == (2, 4, 1, 12, 12)
     torch.testing.assert_close(model.backbone(seen[:, 2]).pooled, out.features[:, 2])
 

@@ -41,7 +41,7 @@ def test_a_packed_state_goes_on_where_it_was(model, images):
     after = type(before).unpack(before.prepared, before.pack())
     expected = model(images)
     model.look(after)
-    torch.testing.assert_close(torch.stack(after.windows, 1), expected.affine)
+    torch.testing.assert_close(torch.stack(after.windows, 1), expected.windows)
     torch.testing.assert_close(torch.stack(after.logits, 1), expected.logits[:, 2:])
     assert after.pack().keys() == before.pack().keys()
 
@@ -53,7 +53,7 @@ def test_what_was_known_before_a_glimpse_chooses_it_again(model, images):
         earlier = state.before(glimpse)
         assert earlier.glimpse == glimpse
         torch.testing.assert_close(model.policy(earlier), state.windows[glimpse - 1])
-        model.step(earlier)
+        model.take_glimpse(earlier)
         torch.testing.assert_close(earlier.logits[-1], state.logits[glimpse - 1])
 
 

@@ -48,8 +48,8 @@ def test_it_starts_unsaturated():
     torch.manual_seed(0)
     model = create_model("glimpse_cnn", num_classes=3, image_size=80, glimpse_size=11, policy=SpatiotemporalConfig())
     with torch.no_grad():
-        affine = model.eval()(torch.rand(8, 3, 80, 80)).affine[:, 1:]
-    position = affine[..., 1:] / (1 - affine[..., :1])
+        windows = model.eval()(torch.rand(8, 3, 80, 80)).windows[:, 1:]
+    position = windows[..., 1:] / (1 - windows[..., :1])
     assert position.abs().mean() < 0.9
 
 

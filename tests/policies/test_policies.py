@@ -17,9 +17,9 @@ from glimpsenet.policies.localization import GradientRescaling, LocalizationNetw
 RANGE = (0.2, 0.5)
 
 
-def state_at(step: int, batch: int = 4, size: int = 80, width: int = 6) -> GlimpseState:
+def state_at(glimpse: int, batch: int = 4, size: int = 80, width: int = 6) -> GlimpseState:
     state = GlimpseState([torch.zeros(batch, 1, size, size)])
-    for _ in range(step - 1):
+    for _ in range(glimpse - 1):
         state.append(torch.zeros(batch, 3), Features(torch.zeros(batch, width), []), torch.randn(batch, width))
     return state
 
@@ -36,9 +36,9 @@ def test_every_policy_starts_with_the_whole_image():
 )
 def test_squashed_windows_stay_inside_and_in_range(raw, smallest, stretch):
     largest = smallest + (1 - smallest) * stretch
-    affine = squash_to_window(torch.tensor(raw, dtype=torch.float64), (smallest, largest))
-    assert smallest - 1e-9 <= affine[0] <= largest + 1e-9
-    assert geometry.lies_inside(affine)
+    windows = squash_to_window(torch.tensor(raw, dtype=torch.float64), (smallest, largest))
+    assert smallest - 1e-9 <= windows[0] <= largest + 1e-9
+    assert geometry.lies_inside(windows)
 
 
 def test_localization_is_the_papers_formula():
@@ -74,8 +74,8 @@ def test_the_factor_rescales_all_that_flows_into_the_network_and_nothing_else():
     for factor in (1.0, 0.02):
         torch.manual_seed(1)
         policy = LocalizationNetwork(6, RANGE, factor)
-        affine = policy(state)
-        affine.square().sum().backward()
+        windows = policy(state)
+        windows.square().sum().backward()
         gradients.append(policy.fc.weight.grad)
     torch.testing.assert_close(gradients[1], 0.02 * gradients[0])
 
@@ -86,14 +86,14 @@ def test_squash_is_differentiable():
 
 
 def test_random_glimpses_fill_the_admissible_space_and_repeat_with_the_seed():
-    affine = RandomGlimpses(RANGE, seed=1)(state_at(2, batch=4000))
-    assert geometry.lies_inside(affine).all()
-    position = affine[:, 1:] / (1 - affine[:, :1])
-    assert affine[:, 0].min() < 0.201
-    assert affine[:, 0].max() > 0.499
+    windows = RandomGlimpses(RANGE, seed=1)(state_at(2, batch=4000))
+    assert geometry.lies_inside(windows).all()
+    position = windows[:, 1:] / (1 - windows[:, :1])
+    assert windows[:, 0].min() < 0.201
+    assert windows[:, 0].max() > 0.499
     assert position.std().item() == pytest.approx(1 / 3**0.5, rel=0.03)  # uniform on [-1, 1]
-    assert torch.equal(affine, RandomGlimpses(RANGE, seed=1)(state_at(2, batch=4000)))
-    assert not torch.equal(affine, RandomGlimpses(RANGE, seed=2)(state_at(2, batch=4000)))
+    assert torch.equal(windows, RandomGlimpses(RANGE, seed=1)(state_at(2, batch=4000)))
+    assert not torch.equal(windows, RandomGlimpses(RANGE, seed=2)(state_at(2, batch=4000)))
 
 
 def test_random_glimpses_leave_other_random_numbers_alone():
@@ -107,17 +107,17 @@ def test_random_glimpses_leave_other_random_numbers_alone():
 
 @pytest.mark.parametrize(("size", "scale"), [(80, 0.25), (40, 0.5), (30, 0.5), (400, 0.2)])
 def test_center_glimpses_are_native_clipped_to_the_range(size, scale):
-    affine = CenterGlimpses(RANGE, 20)(state_at(2, size=size))
-    torch.testing.assert_close(affine, torch.tensor([[scale, 0.0, 0.0]] * 4))
+    windows = CenterGlimpses(RANGE, 20)(state_at(2, size=size))
+    torch.testing.assert_close(windows, torch.tensor([[scale, 0.0, 0.0]] * 4))
 
 
 def test_oracle_looks_at_the_box():
     boxes = torch.tensor([[30.0, 20.0, 46.0, 36.0], [0.0, 0.0, 16.0, 16.0], [0.0, 0.0, 80.0, 40.0], [torch.nan] * 4])
-    affine = OracleGlimpses(RANGE, boxes)(state_at(3))
+    windows = OracleGlimpses(RANGE, boxes)(state_at(3))
     # 1.25 * 8 / 40 = 0.25; at the corner moved inside; the widest allowed; unknown: the middle
     expected = torch.tensor([[0.25, -0.05, -0.3], [0.25, -0.75, -0.75], [0.5, 0.0, -0.5], [0.5, 0.0, 0.0]])
-    torch.testing.assert_close(affine, expected)
-    assert (geometry.covered_share(affine[:2], boxes[:2], 80) == 1).all()
+    torch.testing.assert_close(windows, expected)
+    assert (geometry.covered_share(windows[:2], boxes[:2], 80) == 1).all()
 
 
 def test_fixed_glimpses_inject_at_their_steps_only():
@@ -125,5 +125,5 @@ def test_fixed_glimpses_inject_at_their_steps_only():
     torch.testing.assert_close(policy(state_at(1)), torch.tensor([[0.5, 0.1, 0.0]] * 4))
     assert policy(state_at(2))[0].tolist() == [0.25, 0, 0]
     assert (policy(state_at(3)) == 0.3).all()
-    with pytest.raises(ValueError, match="steps count from 1"):
+    with pytest.raises(ValueError, match="glimpses count from 1"):
         FixedGlimpses({0: (0.5, 0.0, 0.0)}, otherwise=policy)

@@ -12,8 +12,8 @@ def state(maps: list[torch.Tensor], windows: list[tuple[float, float, float]]) -
     batch, channels = maps[0].shape[:2]
     state = GlimpseState([torch.zeros(batch, 1, 32, 32)])
     for feature_map, window in zip(maps, windows, strict=True):
-        affine = torch.tensor(window).expand(batch, 3)
-        state.append(affine, Features(torch.zeros(batch, channels), [feature_map]), torch.zeros(batch, 5))
+        looked_at = torch.tensor(window).expand(batch, 3)
+        state.append(looked_at, Features(torch.zeros(batch, channels), [feature_map]), torch.zeros(batch, 5))
     return state
 
 
@@ -64,7 +64,7 @@ def test_nothing_is_looked_at_twice():
 def test_a_wide_look_does_not_forbid_a_narrow_one_inside_it():
     maps = [torch.randn(1, 3, 4, 4)] * 2
     allowed = policy(scales=(0.2, 0.4)).distribution(state(maps, [(1.0, 0.0, 0.0), (0.4, 0.25, 0.25)])).allowed
-    centre = (1 * 4 + 1) * 2  # of the first look's cell at (-0.25, -0.25), narrow
+    centre = (1 * 4 + 1) * 2  # of the first glimpse's cell at (-0.25, -0.25), narrow
     assert allowed[0, centre]
     assert allowed[0, (2 * 4 + 2) * 2]
     assert not allowed[0, (2 * 4 + 2) * 2 + 1]

@@ -111,7 +111,7 @@ def test_a_committed_record_stands_for_a_run_whose_folder_is_gone(trained, tmp_p
 
 def test_means_and_deviations_over_seeds():
     def entry(accuracy: float, spread: float) -> dict:
-        window = {"affine_mean": [[0.4, 0.0, 0.0]], "affine_spread": [[spread, 0.0, 0.0]]}
+        window = {"window_mean": [[0.4, 0.0, 0.0]], "window_spread": [[spread, 0.0, 0.0]]}
         policy = {"accuracy": [0.1, accuracy], "hit_rate": None, **window}
         cost = {"parameters": 10, "trainable_parameters": 8, "share_of_full_pass": None}
         policies = dict.fromkeys(("learned", "random", "none"), policy)
@@ -120,7 +120,7 @@ def test_means_and_deviations_over_seeds():
     values = summarize([entry(0.5, 0.1), entry(0.7, 0.3)])
     assert values["accuracy"] == pytest.approx(0.6)
     assert values["accuracy_deviation"] == pytest.approx(0.02**0.5)
-    assert values["affine_spread"] == pytest.approx([0.2, 0, 0])
+    assert values["window_spread"] == pytest.approx([0.2, 0, 0])
     assert values["trainable_share"] == 0.8
 
 

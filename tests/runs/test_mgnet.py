@@ -39,14 +39,14 @@ class Reference(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits and affine parameters of every step, auxiliary logits of all but the first; step first."""
         s, t = images.new_ones(len(images), 1), images.new_zeros(len(images), 2)
-        tokens, logits, affine, auxiliary = [], [], [], []
+        tokens, logits, windows, auxiliary = [], [], [], []
         for _ in range(STEPS):
-            affine.append(torch.cat([s, t], 1).to(images))
-            matrix = torch.cat([torch.diag_embed(affine[-1][:, :1].expand(-1, 2)), affine[-1][:, 1:, None]], 2)
+            windows.append(torch.cat([s, t], 1).to(images))
+            matrix = torch.cat([torch.diag_embed(windows[-1][:, :1].expand(-1, 2)), windows[-1][:, 1:, None]], 2)
             grid = F.affine_grid(matrix, [len(images), 3, int(SIZE // 2.33), int(SIZE // 2.33)], align_corners=True)
             features = self.backbone(F.grid_sample(images, grid, align_corners=True))
             auxiliary.append(self.glimpse_fc["fc"](features))
-            tokens.append(torch.cat([features, affine[-1].detach()], 1))
+            tokens.append(torch.cat([features, windows[-1].detach()], 1))
             sequence = torch.stack(tokens)
             attended, _ = self.feat_fusion["mha"](sequence, sequence, sequence)
             fused = self.feat_fusion["norm"](attended)[-1].relu()
@@ -56,7 +56,7 @@ class Reference(nn.Module):
                 where.register_hook(lambda gradient: 0.02 * gradient)
             s = SCALES[0] + (SCALES[1] - SCALES[0]) * where[:, :1]
             t = (2 * where[:, 1:] - 1) * (1 - s)
-        return torch.stack(logits), torch.stack(affine), torch.stack(auxiliary[1:])
+        return torch.stack(logits), torch.stack(windows), torch.stack(auxiliary[1:])
 
 
 class Callback:
@@ -142,10 +142,10 @@ def test_evaluation_agrees_with_mgnet_at_every_step(tmp_path):
     model = load_mgnet(path, **SETTINGS)
     assert not model.training
     with torch.no_grad():
-        logits, affine, auxiliary = (value.transpose(0, 1) for value in reference(images))
+        logits, windows, auxiliary = (value.transpose(0, 1) for value in reference(images))
         output = model(images)
-    assert affine[:, 1:].std(0).min() > 0.003, "windows should differ between images"
-    torch.testing.assert_close(output.affine, affine, rtol=1e-4, atol=1e-4)
+    assert windows[:, 1:].std(0).min() > 0.003, "windows should differ between images"
+    torch.testing.assert_close(output.windows, windows, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(output.logits, logits, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(output.auxiliary_logits, auxiliary, rtol=1e-4, atol=1e-4)
 

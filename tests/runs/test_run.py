@@ -115,7 +115,7 @@ def test_a_loaded_model_answers_as_the_saved_one(tmp_path):
 def test_parameters_that_two_networks_share_are_still_shared_after_loading(tmp_path):
     make_run(tmp_path)
     backbone = load(tmp_path).backbone
-    one, other = (dict(net.named_parameters()) for net in (backbone.net, backbone.first_look_net))
+    one, other = (dict(net.named_parameters()) for net in (backbone.net, backbone.first_glimpse_net))
     convolutions = [name for name, parameter in one.items() if parameter.dim() == 4]
     assert convolutions
     assert all(one[name] is other[name] for name in convolutions)

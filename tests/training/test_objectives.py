@@ -33,13 +33,13 @@ def model(**settings) -> GlimpseNet:
     return create_model("glimpse_cnn", num_classes=2, in_channels=1, **{**SETTINGS, **settings})
 
 
-def covers(affine: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+def covers(windows: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
     """1 for windows whose centre lies in the upper left quarter."""
-    return ((affine[..., 1] < 0) & (affine[..., 2] < 0)).float()
+    return ((windows[..., 1] < 0) & (windows[..., 2] < 0)).float()
 
 
 def place_reward(output: GlimpseOutput, labels: torch.Tensor) -> torch.Tensor:
-    return covers(output.affine[:, 1:])
+    return covers(output.windows[:, 1:])
 
 
 @pytest.mark.parametrize("name", ["gradient", "map", "boxes", "guidance"])
@@ -57,7 +57,7 @@ def test_later_passes_over_a_batch_look_again_through_its_windows_and_clip():
     seen, moved = [], []
     for _ in range(4):
         output = net(images, policy=objective.behaviour(net, 0.0, labels, BOXES))
-        seen.append(output.affine)
+        seen.append(output.windows)
         optimizer.zero_grad()
         objective(net, output, labels, BOXES).backward()
         moved.append(any(p.grad.abs().max() > 0 for p in net.policy.parameters()))
@@ -83,7 +83,7 @@ def test_the_first_pass_is_plain_policy_gradient():
     )
     advantage = ((advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-6)).detach()
     log_probability = torch.stack(
-        [net.policy.distribution(output.state.before(t)).log_probability(output.affine[:, t - 1]) for t in (2, 3)], 1
+        [net.policy.distribution(output.state.before(t)).log_probability(output.windows[:, t - 1]) for t in (2, 3)], 1
     )
     (expected,) = torch.autograd.grad(-(advantage * log_probability).mean(), net.policy.score.weight)
     torch.testing.assert_close(net.policy.score.weight.grad, expected)
@@ -105,7 +105,7 @@ def test_the_value_map_predicts_the_rewards_of_the_windows_looked_at():
     output = net(images)
     rewards = evidence(output, labels)
     predicted = torch.stack(
-        [net.policy.distribution(output.state.before(t)).score(output.affine[:, t - 1]) for t in (2, 3)], 1
+        [net.policy.distribution(output.state.before(t)).score(output.windows[:, t - 1]) for t in (2, 3)], 1
     )
     error = (predicted - rewards).abs()
     huber = torch.where(error < 1, 0.5 * error**2, error - 0.5).mean()
@@ -136,7 +136,7 @@ def test_candidates_are_judged_as_they_would_be_seen_and_leave_no_trace():
     rewards = judge(net, images, windows, labels)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     net.eval()
-    glimpses = net.glimpses(images, windows)[:, 1]
+    glimpses = net.crops(images, windows)[:, 1]
     own = net.auxiliary_classifier(net.backbone(glimpses).pooled).log_softmax(1)
     torch.testing.assert_close(rewards[:, 1], own[torch.arange(8), labels], atol=1e-5, rtol=1e-5)
 
@@ -147,7 +147,7 @@ def test_listwise_looks_at_the_best_candidate():
     looked = objective.behaviour(net, 0.0, labels, BOXES)
     output = net(images, policy=looked)
     for step, (windows, rewards) in enumerate(zip(looked.windows, looked.rewards, strict=True), 1):
-        assert torch.equal(output.affine[:, step], windows[torch.arange(8), rewards.argmax(1)])
+        assert torch.equal(output.windows[:, step], windows[torch.arange(8), rewards.argmax(1)])
     objective(net, output, labels, BOXES).backward()
     assert any(p.grad is not None and p.grad.any() for p in net.policy.parameters())
 
@@ -162,11 +162,11 @@ def test_pathwise_is_the_papers_loss_alone():
 
 
 def test_penalties_by_hand():
-    # Two windows of side 1 that share a quarter of it, and one far away; the first look does not count.
-    affine = torch.tensor([[[1.0, 0.0, 0.0], [0.5, -0.5, -0.5], [0.5, 0.0, -0.5], [0.25, 0.75, 0.75]]])
-    assert scale_penalty(affine) == pytest.approx((0.5 + 0.5 + 0.25) / 3)
-    assert overlap_penalty(affine) == pytest.approx((0.5 / 1.5 + 0 + 0) / 3)
-    assert scale_penalty(affine[:, :1]) == overlap_penalty(affine[:, :2]) == 0
+    # Two windows of side 1 that share a quarter of it, and one far away; the first glimpse does not count.
+    windows = torch.tensor([[[1.0, 0.0, 0.0], [0.5, -0.5, -0.5], [0.5, 0.0, -0.5], [0.25, 0.75, 0.75]]])
+    assert scale_penalty(windows) == pytest.approx((0.5 + 0.5 + 0.25) / 3)
+    assert overlap_penalty(windows) == pytest.approx((0.5 / 1.5 + 0 + 0) / 3)
+    assert scale_penalty(windows[:, :1]) == overlap_penalty(windows[:, :2]) == 0
 
 
 FIRST = (1.0, 0.0, 0.0)
@@ -175,26 +175,26 @@ CROSSING = (0.5, -0.4, -0.3), (0.4, 0.2, 0.1)
 
 
 def test_the_gradient_of_the_scale_penalty_is_its_weight_over_the_windows():
-    affine = torch.tensor([[FIRST, *CROSSING]] * 4, dtype=torch.float64, requires_grad=True)
-    scale_penalty(affine).backward()
+    windows = torch.tensor([[FIRST, *CROSSING]] * 4, dtype=torch.float64, requires_grad=True)
+    scale_penalty(windows).backward()
     expected = torch.zeros(4, 3, 3, dtype=torch.float64)
     expected[:, 1:, 0] = 1 / 8
-    torch.testing.assert_close(affine.grad, expected)
+    torch.testing.assert_close(windows.grad, expected)
 
 
 def test_the_gradient_of_the_overlap_penalty_by_hand():
     """With the shared area I and both areas A, B: d(I / (A + B - I)) = ((A + B) dI - I d(A + B)) / (A + B - I)^2."""
-    affine = torch.tensor([[FIRST, *CROSSING]], dtype=torch.float64, requires_grad=True)
-    overlap_penalty(affine).backward()
+    windows = torch.tensor([[FIRST, *CROSSING]], dtype=torch.float64, requires_grad=True)
+    overlap_penalty(windows).backward()
     together, shared = 1.64, 0.15
     # Moving to the right, the first window gains a strip as high as what is shared: 0.5; growing, 0.3 + 0.5.
     one = [0.8 * together - shared * 8 * 0.5, 0.5 * together, 0.3 * together]
     other = [0.8 * together - shared * 8 * 0.4, -0.5 * together, -0.3 * together]
     expected = torch.tensor([[[0.0] * 3, one, other]], dtype=torch.float64) / (together - shared) ** 2
-    torch.testing.assert_close(affine.grad, expected)
+    torch.testing.assert_close(windows.grad, expected)
     # Against it the left one moves to the left and up, the right one to the right and down, and both shrink.
-    assert (affine.grad[0, 1] > 0).all()
-    assert affine.grad[0, 2].sign().tolist() == [1, -1, -1]
+    assert (windows.grad[0, 1] > 0).all()
+    assert windows.grad[0, 2].sign().tolist() == [1, -1, -1]
 
 
 @pytest.mark.parametrize(
@@ -207,9 +207,9 @@ def test_the_gradient_of_the_overlap_penalty_by_hand():
     ],
 )
 def test_windows_that_do_not_cross_are_not_driven_apart(other, gradient):
-    affine = torch.tensor([[FIRST, (0.4, 0.0, 0.0), other]], dtype=torch.float64, requires_grad=True)
-    overlap_penalty(affine).backward()
-    torch.testing.assert_close(affine.grad[0, 1], torch.tensor(gradient, dtype=torch.float64))
+    windows = torch.tensor([[FIRST, (0.4, 0.0, 0.0), other]], dtype=torch.float64, requires_grad=True)
+    overlap_penalty(windows).backward()
+    torch.testing.assert_close(windows.grad[0, 1], torch.tensor(gradient, dtype=torch.float64))
 
 
 def test_penalties_reach_the_localization_network_with_their_weights_and_its_factor():
@@ -222,7 +222,7 @@ def test_penalties_reach_the_localization_network_with_their_weights_and_its_fac
     objective = Pathwise(RANGE, scale_weight=2.0, overlap_weight=3.0)
     (got,) = torch.autograd.grad(objective(net, output, torch.zeros(8).long(), BOXES), net.policy.fc.bias)
 
-    windows = output.affine.detach().requires_grad_()
+    windows = output.windows.detach().requires_grad_()
     (wanted,) = torch.autograd.grad(2 * scale_penalty(windows) + 3 * overlap_penalty(windows), windows)
     assert wanted[:, 2].abs().sum(0).min() > 0
     total = torch.zeros(3)

@@ -131,7 +131,7 @@ def test_the_spatiotemporal_network_shows_its_attention():
     model = build_model(replace(MODEL, policy=SpatiotemporalConfig()), num_classes=3, in_channels=1)
     output = model(torch.rand(4, 1, 20, 20))
     output.logits.sum().backward()
-    names = [one.name for one in observe(model.policy, output.affine.detach()) if one.kind == "gradient"]
+    names = [one.name for one in observe(model.policy, output.windows.detach()) if one.kind == "gradient"]
     assert names == [name for name, _ in model.policy.named_parameters()]
     assert {"attention.in_proj_weight", "fc.weight"} < set(names)
 

@@ -190,9 +190,9 @@ def export(
 
 def print_predictions(rows: list[dict[str, Any]], early_exit: bool) -> None:
     """The answer for each image, and what it was after the first glimpse."""
-    table = [[row["file"], row["class"], f"{row['probability']:.2f}", row["steps"][0]["class"]] for row in rows]
+    table = [[row["file"], row["class"], f"{row['probability']:.2f}", row["glimpses"][0]["class"]] for row in rows]
     columns = ["file", "class", "probability", "after the first glimpse"]
     if early_exit:
         columns.append("glimpses")
-        table = [[*cells, str(len(row["steps"]))] for cells, row in zip(table, rows, strict=True)]
+        table = [[*cells, str(len(row["glimpses"]))] for cells, row in zip(table, rows, strict=True)]
     print_table(counted(len(rows), "image"), columns, table)

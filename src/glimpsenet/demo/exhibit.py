@@ -127,7 +127,7 @@ class Exhibit:
             "stopped_early": looks < model.num_glimpses,
             "milliseconds": 1000 * seconds,
             "windows": windows.tolist(),
-            "glimpses": [to_url(glimpse) for glimpse in seen],
+            "crops": [to_url(crop) for crop in seen],
             **self._bars(logits.float().softmax(-1).cpu()),
             "gradients": self._gradients(picture, question, windows) if question.arrows else None,
         }

@@ -38,9 +38,7 @@ def inject(
         ValueError: for a glimpse that the model does not take.
     """
     if beyond := [glimpse for glimpse in windows if not 1 <= glimpse <= model.num_glimpses]:
-        raise ValueError(
-            f"there is no glimpse {beyond[0]}: the model takes {model.num_glimpses}, the first glimpse is 1"
-        )
+        raise ValueError(f"there is no glimpse {beyond[0]}: the model takes glimpses 1 to {model.num_glimpses}")
     ways = {"its own windows": None, "with yours": FixedGlimpses(windows, otherwise=model.policy)}
     labels = None if label is None else [label]
     own, changed = (

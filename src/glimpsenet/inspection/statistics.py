@@ -2,8 +2,8 @@
 
     without gradient re-scaling the weights explode;   with the auxiliary loss s settles on one large value
 
-is what the report sees in these curves (Supeene & Wang, sections 4.2 and 5.2.1). One run shows every tensor and glimpse;
-of several runs, one colour each, the largest tensor and the mean over glimpses.
+is what the report sees in these curves (Supeene & Wang, sections 4.2 and 5.2.1). One run shows every tensor and
+glimpse; of several runs, one colour each, the largest tensor and the mean over glimpses.
 """
 
 import csv

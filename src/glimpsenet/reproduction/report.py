@@ -121,8 +121,8 @@ def _sections(values: dict[str, Any], out: Path) -> list[Section]:
         Section("The paper's Table 1, on other data", circumstances),
         Section(
             "Accuracy",
-            "Of the last glimpse, in percent: mean and standard deviation over seeds, then every seed. Differences are to"
-            " the baseline of the same column. The paper's are on ImageNet100, so columns are to be compared in their"
+            "After the last glimpse, in percent: mean and standard deviation over seeds, then every seed. Differences"
+            " are to the baseline of the same column. The paper's are on ImageNet100: compare columns by their"
             " differences.",
             accuracy_table(values["rows"]),
         ),
@@ -134,8 +134,8 @@ def _sections(values: dict[str, Any], out: Path) -> list[Section]:
         ),
         Section(
             "Where it looked",
-            "Windows of the last glimpse over the validation images: mean scale s, and the spread (standard deviation over"
-            " images) of s, tx, ty; 0 is one constant window. The paper: s = 0.96 of 0.99 for s7, 0.55 without the"
+            "Windows of the last glimpse over the validation images: mean scale s, and the spread (standard deviation"
+            " over images) of s, tx, ty; 0 is one constant window. The paper: s = 0.96 of 0.99 for s7, 0.55 without the"
             " auxiliary loss, one central window.",
             window_table(values["rows"]),
         ),

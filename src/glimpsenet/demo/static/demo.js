@@ -7,7 +7,7 @@ import { bars, curve, fieldMap, make, percent, signed } from "./charts.js";
 const $ = (id) => document.getElementById(id);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const SMALLEST = 0.05; // of windows that a person makes; the model's own smallest where that is less
-const PACE = 950; // milliseconds a step while playing
+const PACE = 950; // milliseconds a glimpse while playing
 const EXAMPLES = 12;
 
 const chosen = {
@@ -17,9 +17,9 @@ const chosen = {
 let about = null, answer = null, image = null, swept = null, compared = null, playing = null, moving = null, firstExample = 0;
 
 const run = () => about.runs[chosen.run];
-const color = (step) => about.palette[(step - 1) % about.palette.length];
+const color = (glimpse) => about.palette[(glimpse - 1) % about.palette.length];
 const smallest = () => Math.min(SMALLEST, run().scale_range[0]);
-const asText = ([step, window]) => `${step}=${window.join(",")}`;
+const asText = ([glimpse, window]) => `${glimpse}=${window.join(",")}`;
 const looks = () => (answer ? answer.windows.length : 0);
 const labelOf = (place) => { const name = chosen.truth; return name === null ? -1 : about.runs[place].classes.indexOf(name); };
 
@@ -28,7 +28,7 @@ const labelOf = (place) => { const name = chosen.truth; return name === null ? -
 function question(more = {}) {
   return {
     picture: chosen.pictures.get(chosen.run),
-    windows: [...chosen.windows].filter(([step]) => step <= chosen.glimpses).map(asText),
+    windows: [...chosen.windows].filter(([glimpse]) => glimpse <= chosen.glimpses).map(asText),
     glimpses: chosen.glimpses, exit_confidence: chosen.exit, label: chosen.label, ...more,
   };
 }
@@ -37,7 +37,7 @@ const looking = new Newest(async ({ asked, place, play }) => {
   const given = await ask(place, "look", asked);
   if (place !== chosen.run || asked.picture !== chosen.pictures.get(place)) return; // of another picture by now
   // While a window is dragged, answers come for where it was a moment ago.
-  for (const [step, window] of chosen.windows) if (step <= given.windows.length) given.windows[step - 1] = window;
+  for (const [glimpse, window] of chosen.windows) if (glimpse <= given.windows.length) given.windows[glimpse - 1] = window;
   answer = given;
   chosen.shown = looks();
   chosen.selected = Math.min(chosen.selected, looks());
@@ -166,27 +166,27 @@ function slide(from, to) {
   const frame = (now) => {
     const share = Math.min(1, (now - begin) / 380), eased = 1 - (1 - share) ** 3;
     if (!playing || !answer) { moving = null; return; }
-    moving = share < 1 ? { step: to, window: a.map((value, k) => value + eased * (b[k] - value)) } : null;
+    moving = share < 1 ? { glimpse: to, window: a.map((value, k) => value + eased * (b[k] - value)) } : null;
     paintStage();
     if (moving) requestAnimationFrame(frame);
   };
   requestAnimationFrame(frame);
 }
 
-function jump(step) {
+function jump(glimpse) {
   stop();
-  chosen.shown = step;
-  chosen.selected = step;
+  chosen.shown = glimpse;
+  chosen.selected = glimpse;
   show();
 }
 
 // --- windows ---
 
-function move(step, window) {
+function move(glimpse, window) {
   stop();
-  chosen.windows.set(step, window);
-  chosen.selected = step;
-  answer.windows[step - 1] = window; // drawn at once; the model's answer follows
+  chosen.windows.set(glimpse, window);
+  chosen.selected = glimpse;
+  answer.windows[glimpse - 1] = window; // drawn at once; the model's answer follows
   paintStage();
   showSliders();
   look();
@@ -220,12 +220,12 @@ function showSteps() {
   $("play").setAttribute("aria-label", playing ? "pause" : "play");
   $("play").disabled = !answer || looks() < 2;
   const buttons = Array.from({ length: total }, (_, place) => {
-    const step = place + 1, button = make("button", { type: "button", text: step, disabled: step > looks() });
-    button.style.setProperty("--step", color(step));
-    button.setAttribute("aria-label", step === 1 ? "first look" : `glimpse ${step}`);
-    button.setAttribute("aria-current", answer && step === chosen.shown ? "step" : "false");
-    button.classList.toggle("seen", Boolean(answer) && step <= chosen.shown);
-    button.addEventListener("click", () => jump(step));
+    const glimpse = place + 1, button = make("button", { type: "button", text: glimpse, disabled: glimpse > looks() });
+    button.style.setProperty("--step", color(glimpse));
+    button.setAttribute("aria-label", glimpse === 1 ? "first glimpse" : `glimpse ${glimpse}`);
+    button.setAttribute("aria-current", answer && glimpse === chosen.shown ? "step" : "false");
+    button.classList.toggle("seen", Boolean(answer) && glimpse <= chosen.shown);
+    button.addEventListener("click", () => jump(glimpse));
     return button;
   });
   $("steps").replaceChildren(...buttons);
@@ -237,7 +237,7 @@ function showAnswer() {
   $("answer").replaceChildren(make("b", { text: name }), make("span", { text: ` ${percent(sure)} sure` }));
   $("answer").classList.toggle("wrong", labelOf(chosen.run) >= 0 && chosen.truth !== name);
   const truth = labelOf(chosen.run) < 0 ? "" : chosen.truth === name ? " It is right." : ` In truth it is ${chosen.truth}.`;
-  const after = chosen.shown === 1 ? "after the first look" : `after ${chosen.shown} looks`;
+  const after = chosen.shown === 1 ? "after the first glimpse" : `after ${chosen.shown} glimpses`;
   const early = answer.stopped_early && chosen.shown === looks() ? `, then it stopped: surer than ${percent(chosen.exit)}` : "";
   $("verdict").textContent = `${after}${early}.${truth}`;
   showCost();
@@ -265,47 +265,47 @@ function showCost() {
 function showCards() {
   if (!answer) { $("cards").replaceChildren(); return; }
   const cards = Array.from({ length: chosen.glimpses }, (_, place) => {
-    const step = place + 1, card = make("article", { className: "card", data: { step } });
-    card.style.setProperty("--step", color(step));
-    const title = step === 1 ? "first look" : chosen.windows.has(step) ? "your window" : "its choice";
-    card.append(make("h2", {}, make("span", { className: "badge", text: step }), ` ${step > looks() ? "not needed" : title}`));
-    if (step > looks()) {
+    const glimpse = place + 1, card = make("article", { className: "card", data: { glimpse } });
+    card.style.setProperty("--step", color(glimpse));
+    const title = glimpse === 1 ? "first glimpse" : chosen.windows.has(glimpse) ? "your window" : "its choice";
+    card.append(make("h2", {}, make("span", { className: "badge", text: glimpse }), ` ${glimpse > looks() ? "not needed" : title}`));
+    if (glimpse > looks()) {
       card.classList.add("skipped");
       card.append(make("div", { className: "glimpse empty" }));
       return card;
     }
-    const glimpse = make("button", { type: "button", className: "glimpse" }, make("img", { src: answer.glimpses[place], alt: `what it saw at step ${step}` }));
-    glimpse.setAttribute("aria-pressed", step === chosen.selected);
-    glimpse.setAttribute("aria-label", `choose window ${step}`);
-    glimpse.addEventListener("click", () => {
+    const crop = make("button", { type: "button", className: "glimpse" }, make("img", { src: answer.crops[place], alt: `what it saw at glimpse ${glimpse}` }));
+    crop.setAttribute("aria-pressed", glimpse === chosen.selected);
+    crop.setAttribute("aria-label", `choose window ${glimpse}`);
+    crop.addEventListener("click", () => {
       stop();
-      chosen.selected = step;
-      chosen.shown = Math.max(chosen.shown, step);
+      chosen.selected = glimpse;
+      chosen.shown = Math.max(chosen.shown, glimpse);
       show();
     });
-    card.classList.toggle("later", step > chosen.shown);
+    card.classList.toggle("later", glimpse > chosen.shown);
     card.classList.toggle("coarse", run().glimpse_size < 64);
-    card.append(glimpse, bars(answer.classes, answer.probabilities[place], { color: color(step), truth: labelOf(chosen.run) >= 0 ? chosen.truth : null }));
+    card.append(crop, bars(answer.classes, answer.probabilities[place], { color: color(glimpse), truth: labelOf(chosen.run) >= 0 ? chosen.truth : null }));
     return card;
   });
   $("cards").replaceChildren(...cards);
 }
 
 function showSliders() {
-  const window = answer ? answer.windows[chosen.selected - 1] : [1, 0, 0], step = chosen.selected;
-  $("steered").replaceChildren(answer ? `window ${step}${chosen.windows.has(step) ? ", yours" : ", its choice"}` : "window");
-  $("steered").style.setProperty("--step", color(step));
+  const window = answer ? answer.windows[chosen.selected - 1] : [1, 0, 0], glimpse = chosen.selected;
+  $("steered").replaceChildren(answer ? `window ${glimpse}${chosen.windows.has(glimpse) ? ", yours" : ", its choice"}` : "window");
+  $("steered").style.setProperty("--step", color(glimpse));
   const reach = 1 - window[0];
   for (const [place, [id, low, high]] of [["s", smallest(), 1], ["tx", -reach, reach], ["ty", -reach, reach]].entries()) {
     const slider = $(id);
     Object.assign(slider, { min: low, max: high, step: "any", value: window[place], disabled: !answer || high - low < 1e-6 });
     slider.nextElementSibling.textContent = window[place].toFixed(2).replace("-", "−");
   }
-  $("free").disabled = !chosen.windows.has(step);
+  $("free").disabled = !chosen.windows.has(glimpse);
   $("free-all").disabled = chosen.windows.size === 0;
-  const gradient = answer && answer.gradients && $("arrows").checked ? answer.gradients[step - 2] : null;
+  const gradient = answer && answer.gradients && $("arrows").checked ? answer.gradients[glimpse - 2] : null;
   [...$("gradient").rows[1].cells].forEach((cell, place) => { cell.textContent = gradient ? signed(gradient[place]) : "–"; });
-  $("do-sweep").textContent = `sweep window ${step}`;
+  $("do-sweep").textContent = `sweep window ${glimpse}`;
   $("do-sweep").disabled = !answer || $("do-sweep").classList.contains("busy");
 }
 
@@ -314,8 +314,8 @@ function showSliders() {
 const sameWindows = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
 async function sweep() {
-  const asked = question({ windows: answer.windows.map((window, place) => asText([place + 1, window])), step: chosen.selected, exit_confidence: 1 });
-  const drawn = { step: chosen.selected, windows: answer.windows, picture: asked.picture, run: chosen.run };
+  const asked = question({ windows: answer.windows.map((window, place) => asText([place + 1, window])), glimpse: chosen.selected, exit_confidence: 1 });
+  const drawn = { glimpse: chosen.selected, windows: answer.windows, picture: asked.picture, run: chosen.run };
   swept = { ...drawn, waiting: true };
   showSweep();
   drawn.curves = await ask(drawn.run, "sweep", asked);
@@ -330,11 +330,11 @@ function showSweep() {
   const current = answer && swept.picture === chosen.pictures.get(chosen.run);
   $("charts").classList.toggle("stale", !current || !sameWindows(swept.windows, answer.windows));
   if (!swept.curves) { $("charts").replaceChildren(make("p", { className: "hint", text: "looking from many places…" })); return; }
-  const window = swept.windows[swept.step - 1], tone = color(swept.step);
+  const window = swept.windows[swept.glimpse - 1], tone = color(swept.glimpse);
   const charts = Object.entries(swept.curves).map(([name, result], place) => curve(name, result, { color: tone, now: window[place] }));
   if (swept.field) {
     charts.push(fieldMap(swept.field, { picture: swept.picture, color: tone, window, choose: ([x, y]) => {
-      if (current) move(swept.step, clampWindow([window[0], x, y], smallest()));
+      if (current) move(swept.glimpse, clampWindow([window[0], x, y], smallest()));
     } }));
   } else {
     charts.push(make("figure", { className: "curve" }, make("figcaption", { text: "field, all places" }), make("p", { className: "hint", text: swept.refusal ?? "looking from everywhere…" })));
@@ -379,7 +379,7 @@ function lane({ place, policy, image: shown, given }) {
   const { operations, share_of_full_pass: shares } = about.runs[place].cost;
   const right = labelOf(place) >= 0 && given.answers[last - 1] === chosen.truth, wrong = labelOf(place) >= 0 && !right;
   const says = make("p", { className: `says${wrong ? " wrong" : ""}` }, make("b", { text: given.answers[last - 1] }), ` ${percent(given.confidences[last - 1])}${right ? " ✓" : wrong ? " ✗" : ""}`);
-  const strip = make("div", { className: "strip" }, ...given.glimpses.map((url, at) => {
+  const strip = make("div", { className: "strip" }, ...given.crops.map((url, at) => {
     const small = make("img", { src: url, alt: `glimpse ${at + 1}` });
     small.style.borderColor = color(at + 1);
     return small;
@@ -462,7 +462,7 @@ function wire() {
     chooseTab(next);
   });
   new ResizeObserver(() => paintStage()).observe($("stage"));
-  makeDraggable($("stage"), { view, move, smallest, select: (step) => { stop(); chosen.selected = step; show(); } });
+  makeDraggable($("stage"), { view, move, smallest, select: (glimpse) => { stop(); chosen.selected = glimpse; show(); } });
 
   function chooseTab(tab) {
     for (const other of tabs) {

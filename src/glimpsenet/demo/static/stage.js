@@ -11,7 +11,7 @@ export const clampWindow = ([s, x, y], smallest) => {
 
 const pixels = (value, side) => (value + 1) / 2 * side;
 
-// view: {image, windows, shown, selected, colors, gradients, longest, yours}; step t is windows[t - 1].
+// view: {image, windows, shown, selected, colors, gradients, longest, yours}; glimpse t is windows[t - 1].
 export function paint(canvas, view, extra = {}) {
   const side = canvas.clientWidth, ratio = window.devicePixelRatio || 1;
   const sharp = Math.round(side * ratio);
@@ -23,10 +23,10 @@ export function paint(canvas, view, extra = {}) {
   pen.imageSmoothingEnabled = view.image.naturalWidth > side / 2.5; // few pixels stay squares
   pen.imageSmoothingQuality = "high";
   pen.drawImage(view.image, 0, 0, side, side);
-  const order = view.windows.map((_, place) => place + 1).filter((step) => step <= view.shown && (step > 1 || step === view.selected));
+  const order = view.windows.map((_, place) => place + 1).filter((glimpse) => glimpse <= view.shown && (glimpse > 1 || glimpse === view.selected));
   order.sort((a, b) => (a === view.selected) - (b === view.selected));
-  const at = (step) => (extra.moving && extra.moving.step === step ? extra.moving.window : view.windows[step - 1]);
-  for (const step of order) drawWindow(pen, side, at(step), step, view);
+  const at = (glimpse) => (extra.moving && extra.moving.glimpse === glimpse ? extra.moving.window : view.windows[glimpse - 1]);
+  for (const glimpse of order) drawWindow(pen, side, at(glimpse), glimpse, view);
   const gradient = view.gradients && view.selected >= 2 ? view.gradients[view.selected - 2] : null;
   if (gradient && view.selected <= view.shown) {
     const largest = Math.max(...view.gradients.flat().map(Math.abs), 1e-12);
@@ -35,20 +35,20 @@ export function paint(canvas, view, extra = {}) {
     drawArrows(pen, side, view.windows[view.selected - 1], gradient.map((v) => -v * reach * side / largest),
       view.colors(view.selected));
   }
-  for (const step of order) drawNumber(pen, side, at(step), step, view);
+  for (const glimpse of order) drawNumber(pen, side, at(glimpse), glimpse, view);
 }
 
-function drawWindow(pen, side, [s, x, y], step, view) {
-  const chosen = step === view.selected && view.handles;
+function drawWindow(pen, side, [s, x, y], glimpse, view) {
+  const chosen = glimpse === view.selected && view.handles;
   const thick = view.handles ? (chosen ? 3 : 2) : 2;
   const left = pixels(x - s, side), top = pixels(y - s, side), width = s * side;
   const inset = thick / 2;
   pen.lineJoin = "miter";
-  pen.setLineDash(view.yours.has(step) ? [7, 4] : []);
+  pen.setLineDash(view.yours.has(glimpse) ? [7, 4] : []);
   pen.strokeStyle = "rgba(0, 0, 0, .55)";
   pen.lineWidth = thick + 2;
   pen.strokeRect(left + inset, top + inset, width - 2 * inset, width - 2 * inset);
-  pen.strokeStyle = view.colors(step);
+  pen.strokeStyle = view.colors(glimpse);
   pen.lineWidth = thick;
   pen.strokeRect(left + inset, top + inset, width - 2 * inset, width - 2 * inset);
   pen.setLineDash([]);
@@ -66,19 +66,19 @@ function drawWindow(pen, side, [s, x, y], step, view) {
   }
 }
 
-function drawNumber(pen, side, [s, x, y], step, view) {
+function drawNumber(pen, side, [s, x, y], glimpse, view) {
   const left = pixels(x - s, side), top = pixels(y - s, side);
   const tag = view.handles ? 18 : 13;
   // Numbers of windows at the same place stand side by side.
-  const beside = view.windows.slice(1, step - 1).filter(([os, ox, oy], place) => place + 2 <= view.shown
+  const beside = view.windows.slice(1, glimpse - 1).filter(([os, ox, oy], place) => place + 2 <= view.shown
     && Math.hypot(ox - os - (x - s), oy - os - (y - s)) * side / 2 < tag).length;
-  pen.fillStyle = view.colors(step);
+  pen.fillStyle = view.colors(glimpse);
   pen.fillRect(left + beside * tag, top, tag, tag);
   pen.fillStyle = "#000";
   pen.font = `600 ${tag * 0.72}px system-ui, sans-serif`;
   pen.textAlign = "center";
   pen.textBaseline = "middle";
-  pen.fillText(step, left + (beside + 0.5) * tag, top + tag * 0.54);
+  pen.fillText(glimpse, left + (beside + 0.5) * tag, top + tag * 0.54);
 }
 
 const corners = ([s, x, y], side) => [[-1, -1], [1, -1], [-1, 1], [1, 1]]
@@ -115,7 +115,7 @@ export function arrow(pen, x0, y0, x1, y1, color, thick = 3) {
   }
 }
 
-// Pointer and keys on the canvas. `view()` gives what is drawn; `select(step)` and `move(step, window)` tell.
+// Pointer and keys on the canvas. `view()` gives what is drawn; `select(glimpse)` and `move(glimpse, window)` tell.
 export function makeDraggable(canvas, { view, select, move, smallest }) {
   let grip = null;
 
@@ -132,14 +132,14 @@ export function makeDraggable(canvas, { view, select, move, smallest }) {
     if (chosen) {
       const [s, x, y] = chosen;
       const corner = Math.max(Math.abs(Math.abs(px - x) - s), Math.abs(Math.abs(py - y) - s)) < reach;
-      if (corner) return { step: selected, resize: true };
-      if (selected > 1 && holds(chosen, point)) return { step: selected };
+      if (corner) return { glimpse: selected, resize: true };
+      if (selected > 1 && holds(chosen, point)) return { glimpse: selected };
     }
     const under = windows.map((window, index) => [index + 1, window])
-      .filter(([step, window]) => step > 1 && step <= shown && holds(window, point))
+      .filter(([glimpse, window]) => glimpse > 1 && glimpse <= shown && holds(window, point))
       .sort(([, a], [, b]) => a[0] - b[0]);
-    if (under.length) return { step: under[0][0] };
-    return chosen && selected > 1 ? { step: selected, jump: true } : null;
+    if (under.length) return { glimpse: under[0][0] };
+    return chosen && selected > 1 ? { glimpse: selected, jump: true } : null;
   }
 
   const reached = (event, touch) => {
@@ -156,10 +156,10 @@ export function makeDraggable(canvas, { view, select, move, smallest }) {
     const point = place(event), found = reached(event, event.pointerType === "touch");
     if (!found) return;
     canvas.setPointerCapture(event.pointerId);
-    select(found.step);
-    const [s, x, y] = view().windows[found.step - 1];
+    select(found.glimpse);
+    const [s, x, y] = view().windows[found.glimpse - 1];
     grip = { ...found, id: event.pointerId, offset: found.jump ? [0, 0] : [point[0] - x, point[1] - y] };
-    if (found.jump) move(grip.step, clampWindow([s, ...point], smallest()));
+    if (found.jump) move(grip.glimpse, clampWindow([s, ...point], smallest()));
     event.preventDefault();
   });
 
@@ -169,12 +169,12 @@ export function makeDraggable(canvas, { view, select, move, smallest }) {
       canvas.style.cursor = !found ? "default" : found.resize ? "nwse-resize" : found.jump ? "crosshair" : "grab";
       return;
     }
-    const [px, py] = place(event), [s, x, y] = view().windows[grip.step - 1];
+    const [px, py] = place(event), [s, x, y] = view().windows[grip.glimpse - 1];
     if (grip.resize) {
       const wanted = Math.max(Math.abs(px - x), Math.abs(py - y));
-      move(grip.step, clampWindow([Math.min(wanted, 1 - Math.max(Math.abs(x), Math.abs(y))), x, y], smallest()));
+      move(grip.glimpse, clampWindow([Math.min(wanted, 1 - Math.max(Math.abs(x), Math.abs(y))), x, y], smallest()));
     } else {
-      move(grip.step, clampWindow([s, px - grip.offset[0], py - grip.offset[1]], smallest()));
+      move(grip.glimpse, clampWindow([s, px - grip.offset[0], py - grip.offset[1]], smallest()));
     }
   });
 
