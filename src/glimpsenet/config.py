@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from glimpsenet.data.config import AugmentationConfig, DataConfig, FolderConfig
-from glimpsenet.errors import SettingError, UserError, did_you_mean
+from glimpsenet.errors import DamagedError, SettingError, UserError, did_you_mean
 from glimpsenet.kinds import Kind, UnknownKindError, require, settings_of
 from glimpsenet.models.config import PARTS, ModelConfig
 from glimpsenet.training.config import ObjectiveConfig, TrainingConfig
@@ -102,6 +102,13 @@ def to_dict(config: Config) -> dict[str, Any]:
     return _converter().unstructure(config, Config)
 
 
+def _problem(error: BaseException, kind: type | None) -> str:
+    """Settings say themselves what is wrong with them; of other errors cattrs makes a sentence."""
+    from cattrs.v import format_exception
+
+    return str(error) if isinstance(error, UserError) else format_exception(error, kind)
+
+
 def from_dict(values: Any) -> Config:
     """The inverse of :func:`to_dict`.
 
@@ -113,9 +120,10 @@ def from_dict(values: Any) -> Config:
     try:
         return _converter().structure(values, Config)
     except cattrs.BaseValidationError as error:
-        raise UserError(f"bad configuration: {'; '.join(cattrs.transform_error(error, path='config'))}") from error
+        problems = cattrs.transform_error(error, path="config", format_exception=_problem)
+        raise DamagedError(f"bad configuration: {'; '.join(problems)}") from error
     except Exception as error:  # whatever a value of the wrong kind provokes while it is converted
-        raise UserError(f"bad configuration: {error}") from error
+        raise DamagedError(f"bad configuration: {error}") from error
 
 
 def from_json(text: str) -> Config:
@@ -123,4 +131,4 @@ def from_json(text: str) -> Config:
     try:
         return from_dict(json.loads(text))
     except (ValueError, RecursionError) as error:  # no JSON; a number of thousands of digits; lists without end
-        raise UserError(f"bad configuration: not JSON: {error}") from error
+        raise DamagedError(f"bad configuration: not JSON: {error}") from error

@@ -24,7 +24,7 @@ def choose_device(name: str = "auto") -> torch.device:
         raise UserError(f"unknown device '{name}'; known are auto, cpu, cuda, cuda:1, mps") from error
     here = accelerator is not None and device.type == accelerator.type
     if device.type != "cpu" and not (here and (device.index or 0) < torch.accelerator.device_count()):
-        raise UserError(f"no device '{name}' on this machine; pass --device cpu or auto")
+        raise UserError(f"no device '{name}' on this machine; 'cpu' and 'auto' always work")
     return device
 
 

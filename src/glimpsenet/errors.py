@@ -25,11 +25,55 @@ def did_you_mean(word: str, names: Collection[str], otherwise: str = "") -> str:
 
 
 class UserError(Exception):
-    """Something the user can mend: the message is one line, names the culprit and the way out.
+    """Something the user can fix: the message is one line, names the culprit and the way out.
 
-    The command line prints it as it is and exits with 1; anything else is a bug and shows its traceback under
-    ``--debug``.
+    The library knows no command line: the kind of error tells the command line which flag helps (``cli/errors.py``).
+    Kinds are also the builtin errors that Python's own functions would raise.
     """
+
+
+class MissingError(UserError, FileNotFoundError):
+    """A file, a folder, or what it should hold, that does not exist."""
+
+
+class MissingDataError(MissingError):
+    """No data where the settings say."""
+
+
+class DamagedError(UserError, ValueError):
+    """A file whose contents cannot be used."""
+
+
+class HubError(UserError, ConnectionError):
+    """What the Hugging Face Hub refuses, or a Hub that cannot be reached."""
+
+
+class UnreadableImageError(UserError, OSError):
+    """An image file that cannot be read."""
+
+
+class OutputError(UserError, OSError):
+    """A place that cannot be written to."""
+
+
+class StoppedError(UserError, OSError):
+    """Training that stopped where it can be resumed."""
+
+
+class OccupiedError(UserError, FileExistsError):
+    """A folder with a run that is not to be overwritten silently."""
+
+
+class PretrainedWeightsError(UserError, RuntimeError):
+    """Pretrained weights that cannot be had."""
+
+
+class LoaderError(UserError, RuntimeError):
+    """A process that reads images has died."""
+
+
+class AddressError(UserError, OSError):
+    """An address that cannot be listened at."""
 
 
 class DataWarning(UserWarning):
@@ -40,7 +84,14 @@ class DataWarning(UserWarning):
 
 
 class SettingError(UserError):
-    """A setting that cannot be: wrong usage, which the command line tells apart by exiting with 2."""
+    """A setting that cannot be: wrong usage, for which the command line exits with 2.
+
+    It is no ``ValueError``: the parser of the command line would catch one, and print it in a box of its own.
+    """
+
+
+class OutsideError(SettingError):
+    """A window that leaves the image."""
 
 
 class FigureWarning(UserWarning):

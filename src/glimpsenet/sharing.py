@@ -26,7 +26,7 @@ from huggingface_hub.errors import (
 )
 
 from glimpsenet.config import Config
-from glimpsenet.errors import UserError, first_line, printable
+from glimpsenet.errors import DamagedError, HubError, UserError, first_line, printable
 from glimpsenet.models.config import ModelConfig
 from glimpsenet.recipes import RECIPES
 from glimpsenet.templates import render
@@ -59,7 +59,7 @@ def require_login(token: str | bool | None) -> None:
         UserError: without a token.
     """
     if not (token or get_token()):
-        raise UserError(f"not logged in to the Hugging Face Hub: {LOG_IN}")
+        raise HubError(f"not logged in to the Hugging Face Hub: {LOG_IN}")
 
 
 @contextlib.contextmanager
@@ -70,22 +70,22 @@ def one_line_errors(repo_id: str) -> Iterator[None]:
     except UserError:
         raise
     except HFValidationError as error:
-        raise UserError(f"{repo_id} is no folder here, and no name of a model on the Hub, USER/NAME") from error
+        raise HubError(f"{repo_id} is no folder here, and no name of a model on the Hub, USER/NAME") from error
     except GatedRepoError as error:
-        raise UserError(f"{repo_id} is gated: ask for access on its page on the Hub, then log in") from error
+        raise HubError(f"{repo_id} is gated: ask for access on its page on the Hub, then log in") from error
     except RepositoryNotFoundError as error:
         hint = f"no folder {repo_id} here, and no such model on the Hub; if it is private, {LOG_IN}"
-        raise UserError(hint) from error
+        raise HubError(hint) from error
     except RevisionNotFoundError as error:
-        raise UserError(f"{repo_id} on the Hub has no such revision: {first_line(error)}") from error
+        raise HubError(f"{repo_id} on the Hub has no such revision: {first_line(error)}") from error
     except LocalTokenNotFoundError as error:
-        raise UserError(f"not logged in to the Hugging Face Hub: {LOG_IN}") from error
+        raise HubError(f"not logged in to the Hugging Face Hub: {LOG_IN}") from error
     except HfHubHTTPError as error:
         way = f": {LOG_IN}" if error.response.status_code in (401, 403) else ""
-        raise UserError(f"the Hub refuses {repo_id}: {first_line(error)}{way}") from error
+        raise HubError(f"the Hub refuses {repo_id}: {first_line(error)}{way}") from error
     except Exception as error:  # a connection fails in the kinds of whatever library the Hub's speaks through
         reason = textwrap.shorten(str(error), 300, placeholder=" ...")
-        raise UserError(f"cannot reach {repo_id} on the Hub, and it is no folder here: {reason}") from error
+        raise HubError(f"cannot reach {repo_id} on the Hub, and it is no folder here: {reason}") from error
 
 
 def without_folders(config: Config) -> Config:
@@ -112,7 +112,7 @@ def read_summary(file: Path) -> dict[str, Any]:
         summary["metrics"].pop("skipped", None)
         (summary.get("test_metrics") or {}).pop("skipped", None)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{file} is damaged: {error}; remove it to share the model without figures") from error
+        raise DamagedError(f"{file} is damaged: {error}; remove it to share the model without figures") from error
     return summary
 
 

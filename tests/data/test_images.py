@@ -7,8 +7,8 @@ from PIL import Image
 
 from glimpsenet.data import images
 from glimpsenet.data.finding import find_images
-from glimpsenet.data.images import EXTENSIONS, UnreadableImageError, check_header, decode_image, read_image
-from glimpsenet.errors import UserError
+from glimpsenet.data.images import EXTENSIONS, check_header, decode_image, read_image
+from glimpsenet.errors import UnreadableImageError, UserError
 
 
 def colours(file: Path) -> list[list[int]]:

@@ -17,11 +17,11 @@ from PIL import Image
 from glimpsenet.config import Config
 from glimpsenet.data.config import FolderConfig, NoAugmentation
 from glimpsenet.data.folder import PhotoDataset
-from glimpsenet.data.images import UnreadableImageError, _open, decode_image, read_image
+from glimpsenet.data.images import _open, decode_image, read_image
 from glimpsenet.data.loading import InOrder, create_loader
 from glimpsenet.data.noise import one_warning
 from glimpsenet.data.transforms import FitSquare
-from glimpsenet.errors import DataWarning
+from glimpsenet.errors import DataWarning, UnreadableImageError
 from glimpsenet.models.config import ModelConfig
 from glimpsenet.training.config import TrainingConfig
 from glimpsenet.training.fit import fit

@@ -26,7 +26,8 @@ MEMORY, SECONDS = 1_000_000_000, 4
 READ_ALL = """
 import json, resource, sys, time, warnings
 from pathlib import Path
-from glimpsenet.data.images import UnreadableImageError, read_image
+from glimpsenet.data.images import read_image
+from glimpsenet.errors import UnreadableImageError
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

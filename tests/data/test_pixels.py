@@ -15,10 +15,10 @@ from glimpsenet.cli import main
 from glimpsenet.config import Config, from_dict, to_dict
 from glimpsenet.data.config import FolderConfig, NoAugmentation
 from glimpsenet.data.folder import open_folder
-from glimpsenet.data.images import UnreadableImageError, decode_image, read_image
+from glimpsenet.data.images import decode_image, read_image
 from glimpsenet.data.shards import open_shards, write_shards
 from glimpsenet.demo.pictures import from_url, make_square, thumbnail
-from glimpsenet.errors import SettingError
+from glimpsenet.errors import SettingError, UnreadableImageError
 from glimpsenet.inference import Prediction, predict
 from glimpsenet.inspection.photo import read_photo
 from glimpsenet.models.build import build_model

@@ -23,8 +23,8 @@ from glimpsenet.config import VERSION, Config, from_json, to_dict
 from glimpsenet.data.config import AugmentationConfig, FolderConfig, ImageNetAugmentation, NoAugmentation
 from glimpsenet.data.finding import find_images
 from glimpsenet.data.folder import PhotoDataset, open_folder, read_boxes
-from glimpsenet.data.images import MAX_PIXELS, UnreadableImageError, read_image
-from glimpsenet.errors import DataWarning, UserError
+from glimpsenet.data.images import MAX_PIXELS, read_image
+from glimpsenet.errors import DataWarning, UnreadableImageError, UserError
 from glimpsenet.inference import predict
 from glimpsenet.models.build import build_model
 from glimpsenet.models.config import ModelConfig

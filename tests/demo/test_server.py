@@ -364,8 +364,8 @@ def test_names_are_as_long_as_they_must(tmp_path):
 def test_a_port_that_is_taken_and_a_folder_without_run_are_told_in_one_line(capsys, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         for flags, code, told in (
-            (["--port", str(listener.getsockname()[1])], 1, "choose another --port"),
-            (["--port", "70000"], 2, "--port must be 0 to 65535"),
+            (["--port", str(listener.getsockname()[1])], 1, "--port 0 takes any free port"),
+            (["--port", "70000"], 2, "port must be 0 to 65535"),
             ([str(tmp_path)], 1, "is no run folder"),
         ):
             with pytest.raises(SystemExit) as stop:

@@ -211,5 +211,5 @@ def test_a_wrong_program_is_not_left_behind(tmp_path, monkeypatch):
 
 def test_without_onnx_the_way_out_is_told(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
-    with pytest.raises(UserError, match=r"--format pt2 does not.* needs .*: pip install 'glimpsenet\[export\]'"):
+    with pytest.raises(UserError, match=r"pt2 does not.* needs .*: pip install 'glimpsenet\[export\]'"):
         export(make_run(tmp_path, num_glimpses=1), tmp_path / "model.onnx")

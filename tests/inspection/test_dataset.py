@@ -160,7 +160,7 @@ def test_what_cannot_be_scanned_is_refused(model):
     bad = Batch(
         *(torch.empty(0), torch.empty(0), torch.empty(0)), torch.empty(0, 4), torch.empty(0, 2), ["cannot read a.jpg"]
     )
-    with pytest.raises(UserError, match=r"cannot read a.jpg; remove the file or pass --skip-bad"):
+    with pytest.raises(UserError, match=r"cannot read a.jpg; remove the file or skip unreadable images"):
         scan_dataset(model, [bad], image_size=20)
     with pytest.raises(UserError, match="no readable image"):
         scan_dataset(model, [bad], image_size=20, skip_bad=True)

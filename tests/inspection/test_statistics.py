@@ -95,7 +95,7 @@ def test_a_damaged_file_names_the_row(tmp_path, rows, row):
 def test_other_files_and_folders_are_refused(tmp_path):
     with pytest.raises(UserError, match="no such run folder"):
         read_statistics(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="--no-log-localization-statistics"):
+    with pytest.raises(UserError, match="log_localization_statistics is off"):
         read_statistics(tmp_path)
     with pytest.raises(UserError, match="row 1 is not step,kind"):
         read_statistics(write(tmp_path / "run", "", header="a,b\n"))

@@ -116,5 +116,5 @@ def test_unknown_backbones_are_refused_with_the_nearest_names():
 def test_weights_that_cannot_be_downloaded_are_told_in_a_whole_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("timm.models._hub.hf_hub_download", partial(hf_hub_download, cache_dir=tmp_path))
-    with pytest.raises(UserError, match=r"cannot be reached now; pass --backbone-weights FILE or --no-pretrained$"):
+    with pytest.raises(UserError, match=r"cannot be reached now; give a file of weights, or train from scratch$"):
         create_backbone_net("resnet18", pretrained=True)

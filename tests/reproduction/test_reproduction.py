@@ -134,5 +134,5 @@ def test_names_are_escaped_in_html():
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path):
     (tmp_path / "out").write_text("")
-    with pytest.raises(UserError, match="out is a file; --out names a folder"):
+    with pytest.raises(UserError, match="out is a file, not a folder"):
         train_rows(["baseline"], tmp_path / "out", Setting())

@@ -382,7 +382,7 @@ def test_the_same_command_starts_a_run_over_that_never_saved_anything(run, tmp_p
         (other / kept).parent.mkdir(parents=True)
         shutil.copy(run / kept, other / kept)
         shutil.copy(run / "config.json", other)
-        with pytest.raises(UserError, match="holds a run that is not finished; resume it, overwrite it, or choose"):
+        with pytest.raises(UserError, match="holds an unfinished run; resume it, overwrite it, or choose"):
             train(DIGITS, other)
 
 
@@ -439,7 +439,7 @@ def test_a_loss_that_is_not_a_number_stops_with_the_step_and_keeps_good_checkpoi
 
     task_loss = task.glimpse_loss
     monkeypatch.setattr(task, "glimpse_loss", at_step(task_loss, nan)(6))
-    with pytest.raises(UserError, match=r"the training loss is NaN at step 5\b.*--learning-rate"):
+    with pytest.raises(UserError, match=r"the training loss is NaN at step 5\b.*learning_rate"):
         train(DIGITS, tmp_path / "run")
     assert last(tmp_path / "run")["global_step"] == 4
     for name in ("best", "last"):
@@ -489,7 +489,7 @@ def test_a_disk_that_fills_up_leaves_the_old_checkpoints(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", write)
-    with pytest.raises(UserError, match=r"cannot save .*No space left on device.*--resume") as caught:
+    with pytest.raises(UserError, match=r"cannot save .*No space left on device.*resume") as caught:
         train(DIGITS, tmp_path / "run")
     assert "\n" not in str(caught.value)
     before = {name: content for name, content in before.items() if not name.endswith(".part")}
@@ -606,7 +606,7 @@ def test_images_skipped_before_an_interruption_are_counted_too(photos, tmp_path)
 
 def test_an_unreadable_image_stops_training_and_is_named(photos, tmp_path):
     config = replace(photos, data=replace(photos.data, skip_bad=False))
-    with pytest.raises(UserError, match=r"cannot read image .*png.*; remove the file or pass --skip-bad"):
+    with pytest.raises(UserError, match=r"cannot read image .*png.*; remove the file or skip unreadable images"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()  # val/red/2.png is told before anything is begun
 
@@ -614,7 +614,7 @@ def test_an_unreadable_image_stops_training_and_is_named(photos, tmp_path):
 def test_a_run_that_a_bad_image_stopped_goes_on_without_it(photos, tmp_path, monkeypatch):
     monkeypatch.setattr("glimpsenet.data.folder.MOST_CHECKED", 0)
     strict = replace(photos, data=replace(photos.data, skip_bad=False))
-    with pytest.raises(UserError, match="pass --skip-bad"):
+    with pytest.raises(UserError, match="skip unreadable images"):
         train(strict, tmp_path / "run")
     assert len(train(photos, tmp_path / "run")["skipped_images"]) == 2
 

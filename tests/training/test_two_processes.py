@@ -59,7 +59,7 @@ def test_when_one_process_is_terminated_both_stop_after_the_same_step_and_go_on_
     assert broken.returncode == 143, error[-2000:]
     step = torch.load(tmp_path / "broken/checkpoints/last.ckpt", weights_only=True)["global_step"]
     assert 2 <= step < 24
-    assert f"terminated after step {step}; --resume goes on" in error
+    assert f"terminated after step {step}; resume to continue" in error
     resumed = start("broken", "--resume")
     assert resumed.communicate(timeout=240)[0]
     assert resumed.returncode == 0

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from glimpsenet.bench.timing import Timing, clock
 from glimpsenet.data.loading import InOrder, create_loader, open_data
 from glimpsenet.data.sample import Batch
-from glimpsenet.errors import UserError
+from glimpsenet.errors import UnreadableImageError, UserError
 from glimpsenet.evaluation.efficiency import count_operations
 from glimpsenet.inference.early_exit import NEVER, ExitRule, Predictor, Score
 from glimpsenet.inference.exit_curve import ExitCurve, exit_curve, full_passes
@@ -209,7 +209,7 @@ def open_held_out(run: Run, scenes: int) -> HeldOut:
     )
     batches = list(second)
     if problems := [problem for batch in batches for problem in batch.problems]:
-        raise UserError(f"{problems[0]}; remove the file")
+        raise UnreadableImageError(f"{problems[0]}; remove the file")
     device = run.model.classifier.weight.device
     pixels = torch.cat([batch.images for batch in batches]).to(device)
     return HeldOut(first, pixels, torch.cat([batch.labels for batch in batches]), "half of val" if shared else split)

@@ -5,7 +5,21 @@ import os
 import sys
 from collections.abc import Iterator
 
+from glimpsenet import errors
 from glimpsenet.errors import SettingError, UserError, printable
+
+HINTS: dict[type[UserError], str] = {
+    errors.AddressError: "--port 0 takes any free port",
+    errors.LoaderError: "--workers 0 reads in this process",
+    errors.MissingDataError: "--data names the folder",
+    errors.OccupiedError: "--resume continues it, --overwrite replaces it, --out names another folder",
+    errors.OutputError: "--out names another folder",
+    errors.OutsideError: "--allow-outside allows it",
+    errors.PretrainedWeightsError: "--backbone-weights FILE, or --no-pretrained",
+    errors.StoppedError: "--resume continues",
+    errors.UnreadableImageError: "--skip-bad skips them",
+}
+"""What the command line adds to errors of the library, which does not know its flags."""
 
 
 @contextlib.contextmanager
@@ -17,6 +31,8 @@ def refusals_are_wrong_usage() -> Iterator[None]:
     """
     try:
         yield
+    except UserError:
+        raise
     except ValueError as error:
         raise SettingError(str(error)) from error
 
@@ -29,7 +45,7 @@ def told_in_one_line(debug: bool) -> Iterator[None]:
     except UserError as error:
         if debug:
             raise
-        _end(str(error), 2 if isinstance(error, SettingError) else 1)
+        _end(with_hint(error), 2 if isinstance(error, SettingError) else 1)
     except BrokenPipeError:
         # Whoever read our output has seen enough (head).
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -42,6 +58,12 @@ def told_in_one_line(debug: bool) -> Iterator[None]:
             raise
         way = "" if isinstance(error, OSError) else "; --debug shows where, for a report"
         _end(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{way}", 1)
+
+
+def with_hint(error: UserError) -> str:
+    """What an error says, and the flag that helps."""
+    hint = HINTS.get(type(error))
+    return f"{error} ({hint})" if hint else str(error)
 
 
 def _end(problem: str, code: int) -> None:

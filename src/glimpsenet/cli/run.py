@@ -11,7 +11,7 @@ from glimpsenet.cli.arguments import BatchSize, Device, Json, RunFolder, SkipBad
 from glimpsenet.cli.output import say, standard_output
 from glimpsenet.cli.train import OPTIMISTIC
 from glimpsenet.config import check_seed
-from glimpsenet.errors import SettingError, UserError, printable
+from glimpsenet.errors import SettingError, UnreadableImageError, UserError, printable
 from glimpsenet.tables import counted, print_table
 
 
@@ -128,7 +128,7 @@ def predict(
         for prediction in classify(loaded, files, batch_size=batch_size, rule=rule):
             if isinstance(prediction, Unreadable):
                 if not skip_bad:
-                    raise UserError(f"{prediction.problem}; remove the file or pass --skip-bad")
+                    raise UnreadableImageError(f"{prediction.problem}; remove the file or skip unreadable images")
                 skipped.append(prediction.problem)
                 continue
             rows.append(prediction.to_dict(top))

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from glimpsenet.data.images import EXTENSIONS
-from glimpsenet.errors import DataWarning, UserError, did_you_mean
+from glimpsenet.errors import DamagedError, DataWarning, MissingError, did_you_mean
 from glimpsenet.tables import counted
 
 JUNK = frozenset(("@eadir", "__macosx", "thumbs.db", "desktop.ini", "$recycle.bin"))
@@ -130,7 +130,7 @@ def find_classes(folder: Path, left_out: LeftOut) -> list[str]:
         else:
             left_out.add_file(folder, entry.name)
     if not classes:
-        raise UserError(f"no class folders in {folder}; it holds {left_out}: images go into {folder / 'CLASS'}")
+        raise MissingError(f"no class folders in {folder}; it holds {left_out}: images go into {folder / 'CLASS'}")
     return sorted(classes, key=natural_key)
 
 
@@ -185,7 +185,7 @@ def _entries(folder: Path, entered: set[tuple[int, int]] | None = None) -> "list
         with os.scandir(folder) as found:
             return sorted(found, key=lambda entry: entry.name)
     except OSError as error:
-        raise UserError(f"cannot read the folder {folder}: {error.strerror}; remove it or mend it") from error
+        raise DamagedError(f"cannot read the folder {folder}: {error.strerror}; remove it or mend it") from error
 
 
 def _is_image(name: str) -> bool:
@@ -218,11 +218,11 @@ def find_images(*paths: str | Path, left_out: LeftOut | None = None) -> list[Pat
     files: list[Path] = []
     for path in map(Path, paths):
         if not path.exists():
-            raise UserError(f"no such file or folder: {path}; {_way_to(path)}")
+            raise MissingError(f"no such file or folder: {path}; {_way_to(path)}")
         here = LeftOut()
         found = sorted(walk_images(path, here)) if path.is_dir() else [path]
         if not found:
-            raise UserError(f"no images in {path}; it holds {here}: images end in {' '.join(EXTENSIONS)}")
+            raise MissingError(f"no images in {path}; it holds {here}: images end in {' '.join(EXTENSIONS)}")
         files += found
         total.update(here)
     if left_out is None:

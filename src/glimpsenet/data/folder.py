@@ -22,13 +22,21 @@ from torchvision.transforms import v2
 
 from glimpsenet.data.config import FolderConfig
 from glimpsenet.data.finding import LeftOut, find_classes, find_folders, holds_images, walk_images
-from glimpsenet.data.images import HEIF_EXTENSIONS, UnreadableImageError, check_header, read_image
+from glimpsenet.data.images import HEIF_EXTENSIONS, check_header, read_image
 from glimpsenet.data.pixels import ValueRange
 from glimpsenet.data.sample import UNKNOWN_BOX, Index, Sample, Splits
 from glimpsenet.data.spread import spread_over_classes
 from glimpsenet.data.streams import TrainingStream
 from glimpsenet.data.transforms import augmentation_of
-from glimpsenet.errors import DataWarning, UserError, did_you_mean
+from glimpsenet.errors import (
+    DamagedError,
+    DataWarning,
+    MissingDataError,
+    MissingError,
+    UnreadableImageError,
+    UserError,
+    did_you_mean,
+)
 from glimpsenet.tables import counted
 
 COLUMNS = ["file", "x0", "y0", "x1", "y1"]
@@ -128,7 +136,7 @@ def open_folder(
     """
     root = config.data
     if not root.is_dir():
-        raise UserError(f"no such data folder: {root}; pass --data DIR with train/CLASS/*.jpg and val/CLASS/*.jpg")
+        raise MissingDataError(f"no such data folder: {root}; it must hold train/CLASS/*.jpg and val/CLASS/*.jpg")
     left_out = LeftOut()
     training = _list_split(root, "train", classes, left_out) if classes is None or train else None
     known = classes if training is None else training.classes
@@ -175,7 +183,7 @@ class _Listing(NamedTuple):
 def _list_split(root: Path, split: Part, classes: list[str] | None, left_out: LeftOut) -> _Listing:
     folder = root / split
     if not folder.is_dir():
-        raise UserError(f"no folder {folder}; {_found_instead(root, split)}")
+        raise MissingError(f"no folder {folder}; {_found_instead(root, split)}")
     here = LeftOut()
     found = find_classes(folder, here)
     if classes is not None and (strange := sorted(set(found) - set(classes), key=found.index)):
@@ -190,11 +198,11 @@ def _list_split(root: Path, split: Part, classes: list[str] | None, left_out: Le
         listing.labels.extend([label] * len(files))
         here.update(passed_over[name])
     if not listing.files:
-        raise UserError(f"no images in {folder}; it holds {here}")
+        raise MissingError(f"no images in {folder}; it holds {here}")
     if split == "train" and listing.empty:
         others = f", and {len(listing.empty) - 1} more such" if len(listing.empty) > 1 else ""
         name = listing.empty[0]
-        raise UserError(
+        raise MissingError(
             f"class folder without images: {folder / name} holds {passed_over[name]}{others}; add some or remove it"
         )
     left_out.update(here)
@@ -236,7 +244,7 @@ def _check_headers(files: Sequence[Path]) -> None:
         try:
             check_header(file)
         except UnreadableImageError as error:
-            raise UserError(f"{error}; remove the file or pass --skip-bad") from error
+            raise UnreadableImageError(f"{error}; remove the file or skip unreadable images") from error
 
 
 def _in_order(folder: Path, left_out: LeftOut) -> list[Path]:
@@ -255,19 +263,19 @@ def read_boxes(file: Path, root: Path) -> dict[Path, Tensor]:
         with open(file, newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
             if reader.fieldnames is None or not set(COLUMNS) <= set(reader.fieldnames):
-                raise UserError(f"{file}: the first row must name the columns {','.join(COLUMNS)}")
+                raise DamagedError(f"{file}: the first row must name the columns {','.join(COLUMNS)}")
             for row in reader:
                 try:
                     image, box = _read_box(row, root)
                     if image in boxes:
                         raise ValueError(f"'{row['file']}' has a box already; one an image")
                 except ValueError as error:
-                    raise UserError(f"{file}, row {reader.line_num}: {error}") from error
+                    raise DamagedError(f"{file}, row {reader.line_num}: {error}") from error
                 boxes[image] = box
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file} is not CSV in UTF-8: {error}") from error
+        raise DamagedError(f"{file} is not CSV in UTF-8: {error}") from error
     except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from error
+        raise DamagedError(f"cannot read {file}: {error.strerror}") from error
     return boxes
 
 

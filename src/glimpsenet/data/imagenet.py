@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from glimpsenet.data.finding import LeftOut, is_junk
-from glimpsenet.errors import UserError
+from glimpsenet.errors import DamagedError, MissingError, UserError
 
 SPLITS = ("train", "val")
 ALL_CLASSES, CHOSEN_CLASSES = 1000, 100
@@ -108,7 +108,7 @@ def build_imagenet100_c(source: Path, destination: Path) -> Links:
 def _check_places(source: Path, destination: Path) -> tuple[Path, Path]:
     """Both as absolute paths, so that links hold from wherever they are followed."""
     if not source.is_dir():
-        raise UserError(f"no such folder: {source}")
+        raise MissingError(f"no such folder: {source}")
     place = destination.resolve()
     if place.is_relative_to(source.resolve()):
         raise UserError(f"{destination} lies inside {source}, which is left as it is; choose a folder outside")
@@ -118,7 +118,7 @@ def _check_places(source: Path, destination: Path) -> tuple[Path, Path]:
 def _list_classes(folder: Path, expected: str, left_out: LeftOut) -> list[str]:
     """The class folders in ``folder``, sorted; other folders (lost+found, say) do not count."""
     if not folder.is_dir():
-        raise UserError(f"no folder {folder}: {expected}")
+        raise MissingError(f"no folder {folder}: {expected}")
     with os.scandir(folder) as entries:
         flat, classes = False, []
         for entry in entries:
@@ -129,7 +129,7 @@ def _list_classes(folder: Path, expected: str, left_out: LeftOut) -> list[str]:
             elif _CLASS_NAME.fullmatch(entry.name) and entry.is_dir():
                 classes.append(entry.name)
     if flat and not classes:
-        raise UserError(
+        raise DamagedError(
             f"the images in {folder} lie flat, without class folders;"
             f" sort them into {folder / FIRST_CLASS} and so on first"
         )
@@ -140,17 +140,17 @@ def _check_same(source: Path, train: list[str], val: list[str]) -> None:
     for split, other in (("val", sorted(set(train) - set(val))), ("train", sorted(set(val) - set(train)))):
         if other:
             more = f" and {len(other) - 1} more" if len(other) > 1 else ""
-            raise UserError(f"{source / split} lacks the class folder {other[0]}{more}, which the other split has")
+            raise MissingError(f"{source / split} lacks the class folder {other[0]}{more}, which the other split has")
 
 
 def _check_count(folder: Path, classes: list[str]) -> None:
     if len(classes) != ALL_CLASSES:
-        raise UserError(
+        raise DamagedError(
             f"{folder} is not ImageNet-1k's: it has {len(classes)} class folders (n and 8 digits), not {ALL_CLASSES}"
         )
     ends = classes[0], classes[CHOSEN_CLASSES - 1]
     if ends != (FIRST_CLASS, LAST_CLASS):
-        raise UserError(
+        raise DamagedError(
             f"{folder} is not ImageNet-1k's: its first and 100th classes are {ends[0]} and {ends[1]},"
             f" not {FIRST_CLASS} and {LAST_CLASS}"
         )
@@ -163,7 +163,7 @@ def _find_corruptions(source: Path) -> dict[str, Path]:
             if folder.is_dir():
                 found.setdefault(corruption, folder)
     if missing := [corruption for corruption in CORRUPTIONS if corruption not in found]:
-        raise UserError(
+        raise MissingError(
             f"{source} lacks {len(missing)} of ImageNet-C's 15 corruptions: {', '.join(missing)};"
             " unpack the archives that hold them there"
         )

@@ -25,7 +25,7 @@ from torchvision.transforms.v2 import functional
 
 from glimpsenet.data.noise import listening
 from glimpsenet.data.pixels import ValueRange, to_eight_bits
-from glimpsenet.errors import UserError, first_line
+from glimpsenet.errors import UnreadableImageError, first_line
 
 HEIF_EXTENSIONS = (".heic", ".heif")
 # fmt: off
@@ -53,10 +53,6 @@ up to 16 bytes a pixel."""
 MAX_SCANS = 100
 """The most passes that a JPEG file may take over its pixels; usual are up to ten, and some bytes can ask for each."""
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # or Python prints what Pillow logs before it raises it
-
-
-class UnreadableImageError(UserError):
-    """A file that is no image, or a broken one."""
 
 
 def read_image(file: Path, channels: int = 3, value_range: ValueRange | None = None) -> Tensor:

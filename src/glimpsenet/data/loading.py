@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from glimpsenet.data.noise import gather, one_warning, start_worker
 from glimpsenet.data.sample import Batch, GlimpseDataset, Index, Splits, collate
-from glimpsenet.errors import UserError, first_line
+from glimpsenet.errors import LoaderError, first_line
 
 if TYPE_CHECKING:
     from glimpsenet.config import Config
@@ -51,9 +51,9 @@ def workers_that_die() -> Iterator[None]:
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise UserError(
-            f"a process that reads images died ({first_line(error)}), mostly for want of memory;"
-            " pass fewer --workers, or --workers 0 to see it fail"
+        raise LoaderError(
+            f"a process that reads images died ({first_line(error)}), probably out of memory;"
+            " use fewer workers, or none to see the cause"
         ) from error
 
 

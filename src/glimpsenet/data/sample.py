@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from glimpsenet.data.noise import Noise, take_along
-from glimpsenet.errors import UserError
+from glimpsenet.errors import MissingError
 
 if TYPE_CHECKING:
     from glimpsenet.data.streams import TrainingStream
@@ -95,7 +95,7 @@ class Splits(NamedTuple):
             UserError: if ``test`` is asked for and there is none.
         """
         if name == "test" and self.test is None:
-            raise UserError("the data have no test images: add test/CLASS/, or measure on val")
+            raise MissingError("the data have no test images: add test/CLASS/, or measure on val")
         if self.test is None or name == "val":
             return "val", self.val
         return "test", self.test

@@ -26,12 +26,12 @@ from torchvision.transforms import v2
 
 from glimpsenet.data.config import FolderConfig
 from glimpsenet.data.folder import PhotoDataset, open_folder
-from glimpsenet.data.images import EXTENSIONS, UnreadableImageError, decode_image
+from glimpsenet.data.images import EXTENSIONS, decode_image
 from glimpsenet.data.pixels import ValueRange
 from glimpsenet.data.sample import Index, Sample, Splits
 from glimpsenet.data.streams import ShardStream
 from glimpsenet.data.transforms import augmentation_of
-from glimpsenet.errors import UserError, first_line, needs_extra
+from glimpsenet.errors import DamagedError, MissingError, UnreadableImageError, UserError, first_line, needs_extra
 from glimpsenet.files import make_aside, write_json
 
 CLASSES, SIZES = "classes.txt", "sizes.json"
@@ -55,7 +55,7 @@ def read_shard(file: Path) -> Iterator[dict[str, Any]]:
         with open(file, "rb") as stream:
             yield from group_by_keys(tar_file_expander([{"url": str(file), "stream": stream}]))
     except Exception as error:  # tarfile's and the library's
-        raise UserError(f"cannot read shard {file}: {first_line(error)}") from error
+        raise DamagedError(f"cannot read shard {file}: {first_line(error)}") from error
 
 
 class ShardDataset(Dataset[Sample]):
@@ -124,7 +124,7 @@ class ShardDataset(Dataset[Sample]):
             records = list(read_shard(self.files[shard]))
             if len(records) != self.sizes[shard]:
                 found, told = len(records), self.sizes[shard]
-                raise UserError(f"{self.files[shard]} holds {found} samples, not {told}; correct or remove {SIZES}")
+                raise DamagedError(f"{self.files[shard]} holds {found} samples, not {told}; correct or remove {SIZES}")
             self._open = shard, records
         return self._open[1]
 
@@ -141,9 +141,9 @@ class ShardDataset(Dataset[Sample]):
         try:
             label = int(record["cls"])
         except (KeyError, ValueError):
-            raise UserError(f"no number of a class in the member cls of {name}") from None
+            raise MissingError(f"no number of a class in the member cls of {name}") from None
         if not 0 <= label < self.num_classes:
-            raise UserError(f"class {label} of {name} is not in 0..{self.num_classes - 1}, the lines of {CLASSES}")
+            raise DamagedError(f"class {label} of {name} is not in 0..{self.num_classes - 1}, the lines of {CLASSES}")
         return label
 
     def _label_or_unknown(self, record: dict[str, Any], file: Path) -> int:
@@ -171,20 +171,20 @@ def open_shards(
     try:
         known = [line for line in (root / CLASSES).read_text(encoding="utf-8").splitlines() if line]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {root / CLASSES}, the names of the classes: {first_line(error)}") from error
+        raise DamagedError(f"cannot read {root / CLASSES}, the names of the classes: {first_line(error)}") from error
     if not known:
-        raise UserError(f"{root / CLASSES} names no class; one a line")
+        raise DamagedError(f"{root / CLASSES} names no class; one a line")
     if classes is not None and known != classes:
-        raise UserError(f"{root / CLASSES} has other classes than the run, or in another order")
+        raise DamagedError(f"{root / CLASSES} has other classes than the run, or in another order")
     sizes = _read_sizes(root)
 
     def split(name: str, transform: v2.Transform) -> ShardDataset:
         files = find_shards(root, name)
         if not files:
-            raise UserError(f"no shards {root / name}-*.tar")
+            raise MissingError(f"no shards {root / name}-*.tar")
         counts = [sizes[file.name] if file.name in sizes else sum(1 for _ in read_shard(file)) for file in files]
         if not sum(counts):
-            raise UserError(f"no samples in {files[0]} and the shards beside it")
+            raise MissingError(f"no samples in {files[0]} and the shards beside it")
         pixels: dict[str, Any] = {"channels": channels, "value_range": config.value_range}
         return ShardDataset(files, counts, len(known), transform, seed=seed, **pixels)
 
@@ -204,7 +204,7 @@ def _read_sizes(root: Path) -> dict[str, int]:
         if not all(isinstance(size, int) and size >= 0 for size in sizes.values()):
             raise ValueError("sizes are whole numbers")
     except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise UserError(f"{root / SIZES} is damaged: {first_line(error)}; remove it to count anew") from error
+        raise DamagedError(f"{root / SIZES} is damaged: {first_line(error)}; remove it to count anew") from error
     return sizes
 
 

@@ -15,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from glimpsenet.data.images import UnreadableImageError, decode_image
+from glimpsenet.data.images import decode_image
+from glimpsenet.errors import UnreadableImageError
 from glimpsenet.runs import Run
 
 MAX_BYTES = 20_000_000

@@ -36,7 +36,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from glimpsenet.demo.examples import Example
 from glimpsenet.demo.exhibit import Exhibit, Question, read_question
 from glimpsenet.demo.pictures import MAX_BYTES, MAX_PIXELS, make_square, thumbnail, to_url
-from glimpsenet.errors import SettingError, UserError
+from glimpsenet.errors import AddressError, DamagedError, SettingError, UserError
 from glimpsenet.inspection.arrows import LONGEST
 from glimpsenet.inspection.figures import PALETTE
 from glimpsenet.runs import Run
@@ -103,7 +103,7 @@ def build_app(exhibits: Sequence[Exhibit], examples: Sequence[Example], host: st
             try:
                 question = read_question(json.loads(body))
             except (ValueError, RecursionError) as error:
-                raise UserError(f"cannot read the question: not JSON: {error}") from error
+                raise DamagedError(f"cannot read the question: not JSON: {error}") from error
             return JSONResponse(await anyio.to_thread.run_sync(call, exhibit, question, limiter=limiter))
 
         return endpoint
@@ -214,14 +214,14 @@ def serve(app: Starlette, host: str, port: int, tell: Callable[[str], None] = pr
         UserError: if the address cannot be had.
     """
     if not 0 <= port <= 65535:
-        raise SettingError(f"--port must be 0 to 65535, got {port}")
+        raise SettingError(f"port must be 0 to 65535, got {port}")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
-        way = f"choose another --port, or 0 for any (now {port})" if taken else "see --host and --port"
-        raise UserError(f"cannot listen at {host}, port {port}: {error}; {way}") from error
+        way = "choose another, or 0 for any that is free" if taken else "choose another host or port"
+        raise AddressError(f"cannot listen at {host}, port {port}: {error}; {way}") from error
     with listener:
         shown = f"[{host}]" if ":" in host else host
         tell(f"http://{shown}:{listener.getsockname()[1]}  (Ctrl+C ends it)")

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from glimpsenet.data.sample import Batch
-from glimpsenet.errors import UserError
+from glimpsenet.errors import MissingError, UnreadableImageError
 from glimpsenet.evaluation.metrics import ScanpathMetrics
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.policies.base import Policy, ScaleRange
@@ -61,7 +61,7 @@ def evaluate(
     model.eval()
     for batch in batches:
         if batch.problems and not skip_bad:
-            raise UserError(f"{batch.problems[0]}; remove the file or pass --skip-bad")
+            raise UnreadableImageError(f"{batch.problems[0]}; remove the file or skip unreadable images")
         skipped += batch.problems
         if len(batch.images) == 0:
             continue
@@ -77,7 +77,7 @@ def evaluate(
             output = model(model.normalization(batch.images), policy=looks, num_glimpses=num_glimpses)
             metrics.update(output, batch)
     if not metrics.per_class.any():
-        raise UserError(f"nothing to evaluate on: {skipped[0] if skipped else 'the data set is empty'}")
+        raise MissingError(f"nothing to evaluate on: {skipped[0] if skipped else 'the data set is empty'}")
     per_class = metrics.right_per_class / metrics.per_class
     return {
         "policy": policy if isinstance(policy, str) else type(policy).__name__,

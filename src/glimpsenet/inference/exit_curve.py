@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from glimpsenet.data.sample import Batch
-from glimpsenet.errors import UserError
+from glimpsenet.errors import MissingError, UserError
 from glimpsenet.inference.early_exit import ExitRule, Score, exit_scores
 from glimpsenet.models.glimpsenet import GlimpseNet
 
@@ -130,5 +130,5 @@ def full_passes(
             logits.append(model(model.normalization(batch.images.to(device))).logits.float().cpu())
             labels.append(batch.labels)
     if not logits:
-        raise UserError("no readable image to calibrate an exit threshold on")
+        raise MissingError("no readable image to calibrate an exit threshold on")
     return torch.cat(logits), torch.cat(labels)

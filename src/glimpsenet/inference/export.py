@@ -195,7 +195,7 @@ def _compare(expected: Tensors, found: Tensors, file: Path) -> None:
         if not distance <= TOLERANCE:
             raise UserError(
                 f"{file} would compute something else than the run: '{name}' differs by {distance:.2g}, more than"
-                f" {TOLERANCE:g}; try the other --format, and report it"
+                f" {TOLERANCE:g}; try the other format, and report it"
             )
 
 
@@ -213,7 +213,7 @@ def run_pt2(file: Path, inputs: Tensors) -> Tensors:
 def _write_onnx(
     program: Any, file: Path, inputs: list[str], outputs: list[str], opset: int, metadata: dict[str, Any]
 ) -> None:
-    with needs_extra("ONNX (--format pt2 does not)", "export"):
+    with needs_extra("ONNX (pt2 does not)", "export"):
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     exported = torch.onnx.export(program, input_names=inputs, output_names=outputs, opset_version=opset, verbose=False)

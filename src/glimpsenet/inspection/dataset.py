@@ -24,7 +24,7 @@ from torch import Tensor
 
 from glimpsenet import geometry
 from glimpsenet.data.sample import Batch
-from glimpsenet.errors import UserError
+from glimpsenet.errors import MissingError, UnreadableImageError
 from glimpsenet.inspection.figures import as_shown, draw_window, glimpse_color, label, save_result, show_image
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.policies.base import Policy
@@ -195,7 +195,7 @@ def scan_dataset(
     model.eval()
     for batch in batches:
         if batch.problems and not skip_bad:
-            raise UserError(f"{batch.problems[0]}; remove the file or pass --skip-bad")
+            raise UnreadableImageError(f"{batch.problems[0]}; remove the file or skip unreadable images")
         if len(batch.images):
             with torch.no_grad():
                 output = model(model.normalization(batch.images.to(device)), policy=policy)
@@ -203,7 +203,7 @@ def scan_dataset(
             parts.append((windows, batch.boxes.float().cpu(), batch.labels.cpu(), predicted))
             examples.add(batch, windows, predicted)
     if not parts:
-        raise UserError("nothing to look at: there is no readable image")
+        raise MissingError("nothing to look at: there is no readable image")
     windows, boxes, labels, predicted = (torch.cat(column) for column in zip(*parts, strict=True))
     names = [str(index) for index in range(model.num_classes)] if classes is None else classes
     kept = examples.kept

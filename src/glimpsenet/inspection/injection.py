@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from glimpsenet import geometry
-from glimpsenet.errors import SettingError
+from glimpsenet.errors import OutsideError, SettingError
 from glimpsenet.inspection.scanpath import Scanpaths, scanpaths
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.policies.baselines import FixedGlimpses
@@ -74,8 +74,6 @@ def parse_windows(texts: Sequence[str], num_glimpses: int, *, allow_outside: boo
         if s <= 0 or not all(map(math.isfinite, (s, tx, ty))):
             raise SettingError(f"'{text}': a window needs a scale above 0 and finite numbers")
         if not allow_outside and not bool(geometry.lies_inside(torch.tensor([s, tx, ty]))):
-            raise SettingError(
-                f"'{text}' leaves the image: |tx| and |ty| must be at most 1 - s = {1 - s:.3g}; or pass --allow-outside"
-            )
+            raise OutsideError(f"'{text}' leaves the image: |tx| and |ty| must be at most 1 - s = {1 - s:.3g}")
         windows[glimpse] = (s, tx, ty)
     return windows

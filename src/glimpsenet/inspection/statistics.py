@@ -18,7 +18,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from glimpsenet.errors import UserError
+from glimpsenet.errors import DamagedError, MissingError
 from glimpsenet.inspection.figures import PALETTE, glimpse_color, save_figure
 from glimpsenet.runs import LOCALIZATION, LOCALIZATION_COLUMNS
 
@@ -107,15 +107,15 @@ def read_statistics(run: Path) -> Statistics:
     """
     file = run / LOCALIZATION
     if not run.is_dir():
-        raise UserError(f"no such run folder: {run}")
+        raise MissingError(f"no such run folder: {run}")
     if not file.is_file():
-        raise UserError(
-            f"{run} has no {LOCALIZATION}: training writes it, unless told --no-log-localization-statistics"
+        raise MissingError(
+            f"{run} has no {LOCALIZATION}: training writes it, unless log_localization_statistics is off"
         )
     with open(file, newline="", encoding="utf-8", errors="replace") as stream:
         rows = _read_rows(stream, file)
     if not rows:
-        raise UserError(f"{file} has no rows yet: the run has not come to the first step that is logged")
+        raise DamagedError(f"{file} has no rows yet: the run has not come to the first step that is logged")
     return Statistics({kind: {name: _series(points) for name, points in of.items()} for kind, of in rows.items()})
 
 
@@ -125,7 +125,7 @@ def _read_rows(stream: TextIO, file: Path) -> dict[str, dict[str, list[list[floa
     reader = csv.reader(stream)
     header = next(reader, [])
     if tuple(header) != LOCALIZATION_COLUMNS:
-        raise UserError(f"{file} is damaged: row 1 is not {','.join(LOCALIZATION_COLUMNS)}")
+        raise DamagedError(f"{file} is damaged: row 1 is not {','.join(LOCALIZATION_COLUMNS)}")
     for number, row in enumerate(reader, 2):
         try:
             step, kind, name, *values = row
@@ -135,7 +135,7 @@ def _read_rows(stream: TextIO, file: Path) -> dict[str, dict[str, list[list[floa
             if kind == "output" and not re.fullmatch(r"(s|tx|ty)_\d+", name):
                 raise ValueError
         except ValueError as error:
-            raise UserError(f"{file} is damaged: row {number} is {','.join(row)[:80]!r}") from error
+            raise DamagedError(f"{file} is damaged: row {number} is {','.join(row)[:80]!r}") from error
         rows.setdefault(kind, {}).setdefault(name, []).append(numbers)
     return rows
 

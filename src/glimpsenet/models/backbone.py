@@ -25,7 +25,7 @@ from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from glimpsenet.errors import UserError, first_line
+from glimpsenet.errors import DamagedError, PretrainedWeightsError, UserError, first_line
 
 
 class Features(NamedTuple):
@@ -91,7 +91,9 @@ class GlimpseCNN(nn.Module):
 def glimpse_cnn(pretrained: bool = False, **settings: Any) -> GlimpseCNN:
     """See :class:`GlimpseCNN`; there are no pretrained weights."""
     if pretrained:
-        raise UserError("glimpse_cnn has no pretrained weights; pass --no-pretrained or --backbone-weights FILE")
+        raise PretrainedWeightsError(
+            "glimpse_cnn has no pretrained weights; train it from scratch, or give a file of weights"
+        )
     net = GlimpseCNN(**{key: value for key, value in settings.items() if not key.startswith("pretrained_cfg")})
     net.pretrained_cfg = {"mean": (0.0,), "std": (1.0,), "classifier": "fc"}  # pyright: ignore
     return net
@@ -240,8 +242,8 @@ def create_backbone_net(
         reason = first_line(error).rstrip(".")
         if isinstance(error, LocalEntryNotFoundError):
             reason = "they were never downloaded to this machine, and the Hugging Face Hub cannot be reached now"
-        raise UserError(
-            f"no pretrained weights for '{name}': {reason}; pass --backbone-weights FILE or --no-pretrained"
+        raise PretrainedWeightsError(
+            f"no pretrained weights for '{name}': {reason}; give a file of weights, or train from scratch"
         ) from error
     if isinstance(net, timm.models.resnet.ResNet) and not pretrained:
         # As torchvision, and so MGNet and the report, have it; timm zeroes each block's last scale otherwise.
@@ -267,7 +269,7 @@ def load_backbone_weights(net: nn.Module, file: Path, name: str) -> None:
     try:
         weights = read_tensors(file)
     except Exception as error:  # every reader raises kinds of its own
-        raise UserError(f"cannot read weights from {file}: {first_line(error)}") from error
+        raise DamagedError(f"cannot read weights from {file}: {first_line(error)}") from error
     own = net.state_dict()
     classifiers = getattr(net, "pretrained_cfg", {}).get("classifier") or ()
     heads = tuple(f"{head}." for head in ([classifiers] if isinstance(classifiers, str) else classifiers))
@@ -282,7 +284,7 @@ def load_backbone_weights(net: nn.Module, file: Path, name: str) -> None:
         if keys
     ]
     if problems:
-        raise UserError(f"{file} does not hold the weights of '{name}': {', '.join(problems)}")
+        raise DamagedError(f"{file} does not hold the weights of '{name}': {', '.join(problems)}")
     net.load_state_dict(weights)
 
 

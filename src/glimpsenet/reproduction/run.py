@@ -13,7 +13,7 @@ from pathlib import Path
 import safetensors.torch
 
 from glimpsenet import runs
-from glimpsenet.errors import UserError
+from glimpsenet.errors import OutputError
 from glimpsenet.files import write_aside
 from glimpsenet.reproduction.rows import ROWS, Setting, check_rows, pretraining_config, row_config
 from glimpsenet.training.fit import fit
@@ -39,7 +39,7 @@ def train_rows(
     """
     check_rows(tuple(rows))
     if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; --out names a folder")
+        raise OutputError(f"{out} is a file, not a folder")
     records = out / RECORDS if records is None else records
     makes_weights = setting.on_digits and setting.backbone_weights is None
     if makes_weights:

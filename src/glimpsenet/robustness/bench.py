@@ -23,7 +23,7 @@ from glimpsenet.data.folder import PhotoDataset
 from glimpsenet.data.imagenet import CORRUPTIONS
 from glimpsenet.data.loading import open_data
 from glimpsenet.data.sample import GlimpseDataset, collate
-from glimpsenet.errors import UserError
+from glimpsenet.errors import MissingDataError, UnreadableImageError, UserError
 from glimpsenet.intervals import accuracy_with_interval, paired_difference
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.robustness.attacks import (
@@ -109,7 +109,7 @@ def draw_images(dataset: GlimpseDataset, count: int, seed: int, device: torch.de
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:count]
     batch = collate([dataset[0, int(place)] for place in order])
     if batch.problems:
-        raise UserError(f"{batch.problems[0]}; remove the file")
+        raise UnreadableImageError(f"{batch.problems[0]}; remove the file")
     pixels = batch.images.float() / 255 if batch.images.dtype == torch.uint8 else batch.images
     return Images(pixels.to(device), batch.labels.to(device))
 
@@ -201,7 +201,7 @@ def _check_possible(protocol: Protocol, imagenet_c: Path | None) -> None:
     for name, severity in _conditions(protocol):
         folder = None if imagenet_c is None else imagenet_c / name / str(severity)
         if folder is not None and not folder.is_dir():
-            raise UserError(f"no folder {folder}; --imagenet-c wants CORRUPTION/SEVERITY/CLASS")
+            raise MissingDataError(f"no folder {folder}; ImageNet-C is CORRUPTION/SEVERITY/CLASS")
 
 
 def _conditions(protocol: Protocol) -> list[tuple[str, int]]:

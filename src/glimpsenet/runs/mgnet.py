@@ -20,7 +20,7 @@ from torch import Tensor
 
 from glimpsenet.config import Config
 from glimpsenet.data.config import FolderConfig, ImageNetAugmentation
-from glimpsenet.errors import SettingError, UserError
+from glimpsenet.errors import DamagedError, MissingError, SettingError, UserError
 from glimpsenet.models.build import build_model
 from glimpsenet.models.config import (
     AffineClueConfig,
@@ -205,7 +205,7 @@ def _check_fit(path: Path, backbone: str, weights: dict[str, Tensor], model: Gli
         if names
     ]
     if problems:
-        raise UserError(
+        raise DamagedError(
             f"{path} does not hold an MGNet with backbone '{backbone}': {', '.join(problems)};"
             " name the backbone that it was trained with"
         )
@@ -220,16 +220,16 @@ def read_mgnet(path: Path) -> MGNetWeights:
     content = read_without_running(path)
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-        raise UserError(f"{path} is no checkpoint of MGNet: there is no state_dict in it")
+        raise DamagedError(f"{path} is no checkpoint of MGNet: there is no state_dict in it")
     prefix = LIGHTNING_PREFIX if any(name.startswith(LIGHTNING_PREFIX) for name in state) else ""
     own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     ignored = [name for name in state if not name.startswith(prefix)]
     for name, value in own.items():
         if not isinstance(value, Tensor):
-            raise UserError(f"{path}: '{prefix}{name}' is no tensor, so this is no checkpoint of MGNet")
+            raise DamagedError(f"{path}: '{prefix}{name}' is no tensor, so this is no checkpoint of MGNet")
     if "global_fc.fc.weight" not in own or own["global_fc.fc.weight"].dim() != 2:
         found = f"it has {', '.join(list(own)[:3])}..." if own else "it is empty"
-        raise UserError(f"{path} is no checkpoint of MGNet: there is no matrix global_fc.fc.weight in it; {found}")
+        raise DamagedError(f"{path} is no checkpoint of MGNet: there is no matrix global_fc.fc.weight in it; {found}")
     if ignored:
         logger.info("%s: ignored what is not the model's: %s", path, ", ".join(ignored))
     return MGNetWeights(own, ignored)
@@ -242,7 +242,7 @@ def read_without_running(path: Path) -> Any:
         UserError: if the file is damaged, or no such file.
     """
     if not path.is_file():
-        raise UserError(f"no such file: {path}")
+        raise MissingError(f"no such file: {path}")
     zipped = True
     try:
         zipped = _is_zip(path)
@@ -252,7 +252,7 @@ def read_without_running(path: Path) -> Any:
         reason = f"{(str(error) or type(error).__name__).splitlines()[0][:120]}; is the file complete?"
         if not zipped:
             reason = "it is no checkpoint, or one of torch before 1.6 with more in it than tensors; save its state_dict"
-        raise UserError(f"cannot read weights from {path}: {reason}") from error
+        raise DamagedError(f"cannot read weights from {path}: {reason}") from error
 
 
 def _load(path: Path, zipped: bool) -> Any:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from glimpsenet import sharing
 from glimpsenet.config import VERSION, Config, from_dict, to_dict
-from glimpsenet.errors import UserError, did_you_mean
+from glimpsenet.errors import DamagedError, MissingError, UserError, did_you_mean
 from glimpsenet.files import write_aside, write_json
 from glimpsenet.models.build import build_model
 from glimpsenet.models.glimpsenet import GlimpseNet
@@ -175,10 +175,10 @@ def read_description(folder: Path) -> Description:
         UserError: if the folder is no run folder, or the file is damaged.
     """
     if not folder.is_dir():
-        raise UserError(f"no such run folder: {folder}; {_runs_beside(folder)}")
+        raise MissingError(f"no such run folder: {folder}; {_runs_beside(folder)}")
     file = folder / CONFIG
     if not file.is_file():
-        raise UserError(f"{folder} is no run folder: it has no {CONFIG} (glimpsenet train makes one)")
+        raise MissingError(f"{folder} is no run folder: it has no {CONFIG} (glimpsenet train makes one)")
     try:
         values = json.loads(file.read_text())
         if not isinstance(values, dict):
@@ -196,7 +196,7 @@ def read_description(folder: Path) -> Description:
     except OutdatedRunError:
         raise
     except (UserError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{file} is damaged: {error}") from error
+        raise DamagedError(f"{file} is damaged: {error}") from error
 
 
 def _runs_beside(folder: Path) -> str:
@@ -244,7 +244,7 @@ def load_run(folder: str | Path, device: str | torch.device = "cpu", *, model: G
         None,
     )
     if file is None:
-        raise UserError(f"{folder} has no weights yet: training has not come to its first validation")
+        raise MissingError(f"{folder} has no weights yet: training has not come to its first validation")
     try:
         if file.suffix == ".safetensors":
             safetensors.torch.load_model(model, file)
@@ -253,7 +253,7 @@ def load_run(folder: str | Path, device: str | torch.device = "cpu", *, model: G
             model.load_state_dict(model_weights(state))
     except Exception as error:  # readers raise kinds of their own for damage and for mismatch
         reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{file} does not hold the model of {folder / CONFIG}: {reason}") from error
+        raise DamagedError(f"{file} does not hold the model of {folder / CONFIG}: {reason}") from error
     model = arrange_for_speed(model.eval())
     return Run(description.config, description.classes, description.channels, model.to(device), folder)
 

@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from glimpsenet.errors import UserError, first_line
+from glimpsenet.errors import DamagedError, StoppedError, first_line
 from glimpsenet.files import write_aside
 
 
@@ -32,7 +32,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
                 torch.save(checkpoint, aside)
         except (OSError, RuntimeError) as error:  # torch's zip writer tells a full disk as a RuntimeError
             reason = f"cannot save {file}: {first_line(error)}"
-            raise UserError(f"{reason}; the checkpoint before it is kept, go on with --resume") from error
+            raise StoppedError(f"{reason}; the checkpoint before it is kept: make room, then resume") from error
 
 
 class KeepBestAndLast(pl.Callback):
@@ -73,7 +73,7 @@ class KeepBestAndLast(pl.Callback):
                 for part in ("total", "current"):
                     progress[part].update(ready=1, started=1, processed=0, completed=0)
             trainer.strategy.save_checkpoint(checkpoint, os.fspath(self.folder / "last.ckpt"))
-        print(f"glimpsenet: terminated after step {trainer.global_step}; --resume goes on", file=sys.stderr)
+        print(f"glimpsenet: terminated after step {trainer.global_step}; resume to continue", file=sys.stderr)
 
     def state_dict(self) -> dict[str, Any]:
         """The best accuracy so far."""
@@ -101,4 +101,4 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
             raise ValueError("it is no checkpoint of a training run")
         return content
     except Exception as error:  # a damaged file raises anything
-        raise UserError(f"cannot read {file}: {first_line(error)}; remove it to start over") from error
+        raise DamagedError(f"cannot read {file}: {first_line(error)}; remove it to start over") from error

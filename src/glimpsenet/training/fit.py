@@ -23,7 +23,7 @@ from glimpsenet.data.noise import one_warning
 from glimpsenet.data.sample import GlimpseDataset, Index, Splits
 from glimpsenet.data.streams import RepeatedBatches
 from glimpsenet.devices import choose_device, computes_in_bfloat16
-from glimpsenet.errors import DataWarning, SettingError, UserError, first_line
+from glimpsenet.errors import DataWarning, OutputError, SettingError, StoppedError, UserError, first_line
 from glimpsenet.evaluation.accuracy import evaluate
 from glimpsenet.evaluation.efficiency import measure_cost
 from glimpsenet.files import write_json
@@ -98,7 +98,7 @@ def fit(
         raise SettingError(f"devices and num_nodes must be 1 or more, got {devices} and {num_nodes}")
     place = choose_device(device)
     if place.index is not None and devices > 1:
-        raise SettingError(f"--device {device} is one device; pass --device {place.type} for {devices} of them")
+        raise SettingError(f"device {device} is one device; {place.type} uses {devices} of them")
     quiet_libraries()
     first = _is_first_process()
     last = out / runs.CHECKPOINTS / "last.ckpt"
@@ -197,8 +197,10 @@ def _interrupts_reach_the_caller() -> Iterator[None]:
 def _told_to_go_elsewhere(out: Path) -> Iterator[None]:
     try:
         yield
+    except UserError:
+        raise
     except OSError as error:
-        raise UserError(f"cannot write to {out}: {first_line(error)}; --out DIR trains elsewhere") from error
+        raise OutputError(f"cannot write to {out}: {first_line(error)}; choose another folder") from error
 
 
 @contextlib.contextmanager
@@ -206,9 +208,13 @@ def _told_where_to_go_on(out: Path) -> Iterator[None]:
     """A disk that is full or read-only fails wherever something is written: one line that says how to go on."""
     try:
         yield
+    except UserError:
+        raise
     except OSError as error:
-        way = "go on with --resume" if (out / runs.CHECKPOINTS / "last.ckpt").exists() else "there is no checkpoint yet"
-        raise UserError(f"cannot go on training in {out}: {first_line(error)}; make room, or {way}") from error
+        problem = f"cannot go on training in {out}: {first_line(error)}"
+        if (out / runs.CHECKPOINTS / "last.ckpt").exists():
+            raise StoppedError(f"{problem}; make room, then resume") from error
+        raise OutputError(f"{problem}; make room: no checkpoint has been saved yet") from error
 
 
 def _create_trainer(

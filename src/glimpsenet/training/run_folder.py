@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from glimpsenet import runs
 from glimpsenet.config import Config, to_dict
-from glimpsenet.errors import SettingError, UserError
+from glimpsenet.errors import OccupiedError, SettingError, UserError
 from glimpsenet.files import remove_unfinished
 
 FREE = ("workers", "validations", "log_localization_statistics", "skip_bad")
@@ -112,9 +112,9 @@ def check_folder(config: Config, out: Path, *, resume: bool = False, overwrite: 
             way = "another schedule is another run, from its beginning, in another folder"
         raise UserError(f"cannot resume {out} with another {changed}; {way}")
     if changed:
-        raise UserError(f"{out} holds a run with another {changed}; choose another folder, or overwrite it")
+        raise OccupiedError(f"{out} holds a run with another {changed}; choose another folder, or overwrite it")
     if not resume and not _has_only_begun(out):
-        raise UserError(f"{out} holds a run that is not finished; resume it, overwrite it, or choose another folder")
+        raise OccupiedError(f"{out} holds an unfinished run; resume it, overwrite it, or choose another folder")
 
 
 def check_way(*, resume: bool, overwrite: bool) -> None:

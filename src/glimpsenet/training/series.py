@@ -17,7 +17,7 @@ from glimpsenet import runs
 from glimpsenet.config import Config, to_dict
 from glimpsenet.data.loading import InOrder, create_loader, open_data
 from glimpsenet.devices import choose_device
-from glimpsenet.errors import UserError, first_line
+from glimpsenet.errors import DamagedError, OutputError, first_line
 from glimpsenet.evaluation.accuracy import evaluate_all
 from glimpsenet.files import write_json
 from glimpsenet.provenance import portable
@@ -59,7 +59,7 @@ def train_series(
         UserError: if a record is of another setting, or damaged, or the data are unusable.
     """
     if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; --out names a folder")
+        raise OutputError(f"{out} is a file, not a folder")
     measure = measure or evaluate_held_out
     found: dict[str, list[Record]] = {}
     for name, configs in experiments.items():
@@ -117,9 +117,9 @@ def read_record(file: Path, config: Config) -> Record | None:
         if not isinstance(record["evaluation"]["policies"], dict) or not isinstance(record["curve"], dict):
             raise ValueError("evaluation or curve are not what they should be")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is damaged: {first_line(error)}; remove it to train that run again") from error
+        raise DamagedError(f"{file} is damaged: {first_line(error)}; remove it to train that run again") from error
     if _what_matters(before) != _what_matters(json.loads(json.dumps(to_dict(config)))):
-        raise UserError(f"{file} is of another setting; choose another folder, or remove it to train that run again")
+        raise DamagedError(f"{file} is of another setting; choose another folder, or remove it to train that run again")
     return record
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from glimpsenet.data.sample import Batch
-from glimpsenet.errors import UserError
+from glimpsenet.errors import MissingError, UnreadableImageError, UserError
 from glimpsenet.evaluation.metrics import ScanpathMetrics
 from glimpsenet.losses import glimpse_loss
 from glimpsenet.models.config import ModelConfig
@@ -200,19 +200,19 @@ class GlimpseTask(pl.LightningModule):
 
     def _check_images(self, batch: Batch) -> None:
         if batch.problems and not self.skip_bad:
-            raise UserError(f"{batch.problems[0]}; remove the file or pass --skip-bad")
+            raise UnreadableImageError(f"{batch.problems[0]}; remove the file or skip unreadable images")
         self.problems += batch.problems
         # One process alone may skip a step; several would wait for each other.
         if self.trainer.training and self.trainer.world_size > 1 and len(batch.images) == 0:
-            raise UserError(f"no readable image in a whole batch; the first: {batch.problems[0]}")
+            raise MissingError(f"no readable image in a whole batch; the first: {batch.problems[0]}")
 
     def _stop_at(self, value: Tensor, what: str, culprit: str) -> NoReturn:
         settings = self.training_config
-        clip = "" if settings.gradient_clip else ", or set --gradient-clip"
+        clip = "" if settings.gradient_clip else ", or set gradient_clip"
         kind = "NaN" if bool(value.isnan().any()) else "infinite"
         raise UserError(
             f"{what} is {kind} at step {self.global_step}, first in: {culprit}; checkpoints are from before it: lower"
-            f" --learning-rate (it is {settings.learning_rate:g}){clip}"
+            f" learning_rate (it is {settings.learning_rate:g}){clip}"
         )
 
 
