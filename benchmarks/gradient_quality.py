@@ -22,7 +22,7 @@ import torch
 from glimpsenet.data.loading import InOrder, create_loader, open_data
 from glimpsenet.data.sample import Sample, Split
 from glimpsenet.errors import UserError
-from glimpsenet.evaluation.accuracy import PolicyName, evaluate
+from glimpsenet.evaluation.accuracy import evaluate
 from glimpsenet.files import write_json
 from glimpsenet.inspection.figures import save_figure
 from glimpsenet.inspection.quality import (
@@ -31,11 +31,10 @@ from glimpsenet.inspection.quality import (
     format_table,
     gradient_quality,
     pool,
-    with_generator,
 )
 from glimpsenet.models.sampling import BilinearGlimpses, GlimpseGenerator, LinearizedGlimpses, MipmapGlimpses
 from glimpsenet.policies.base import Policy
-from glimpsenet.policies.baselines import OracleGlimpses, RandomGlimpses
+from glimpsenet.policies.baselines import PolicyName, baseline_policy
 from glimpsenet.provenance import portable, provenance
 from glimpsenet.runs import Run, load_run
 from glimpsenet.tables import print_table
@@ -98,14 +97,14 @@ def measure(run: Run, samples: Sequence[Sample], points: int, seed: int) -> dict
     pairs = [(sample.image, sample.label) for sample in samples if sample.image is not None]
     results: dict[str, dict[str, GradientQuality]] = {around: {} for around in AROUND}
     for name, generator in GENERATORS.items():
-        model = with_generator(run.model, generator(run.model.generator.glimpse_size))
+        sampled = generator(run.model.generator.glimpse_size)
         policies: dict[str, Policy | list[Policy]] = {
-            "random": RandomGlimpses(scale_range, seed),
-            "true": [OracleGlimpses(scale_range, sample.box[None]) for sample in samples],
+            "random": baseline_policy("random", scale_range, seed=seed),
+            "true": [baseline_policy("oracle", scale_range, boxes=sample.box[None]) for sample in samples],
         }
         for around in AROUND:
             settings: dict[str, Any] = {"points": points, "scale_range": scale_range, "policy": policies[around]}
-            results[around][name] = gradient_quality(model, pairs, **settings)
+            results[around][name] = gradient_quality(run.model, pairs, generator=sampled, **settings)
             print(f"measured {run.folder} through {name} around {around} windows", flush=True)
     return results
 

@@ -60,7 +60,7 @@ METHODS = {
     "GlimpseNet.forward": "(self, images, *, policy=None, num_glimpses=None)",
     "GlimpseNet.crops": "(self, images, windows)",
     "Policy.choose": "(self, state)",
-    "Predictor.__call__": "(self, images, *, policy=None)",
+    "Predictor.__call__": "(self, images, *, policy=None, num_glimpses=None)",
     "Run.from_pretrained": "(pretrained_model_name_or_path, *, device='cpu', **options)",
     "Run.push_to_hub": "(self, repo_id, *, token=None, **options)",
     "Run.save_pretrained": "(self, save_directory, **options)",

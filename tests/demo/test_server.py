@@ -163,7 +163,7 @@ def test_arrows_sweep_and_field_are_those_of_inspection(client, exhibits, pictur
         ({"glimpses": 5}, "takes 1 to 4 glimpses, not 5"),
         ({"glimpses": 0}, "takes 1 to 4 glimpses, not 0"),
         ({"exit_confidence": 2}, "an exit threshold is a probability"),
-        ({"policy": "oracle"}, "nobody called 'oracle'"),
+        ({"policy": "oracle"}, "unknown policy 'oracle'"),
         ({"label": 10, "arrows": True}, "class 10 is out of range"),
         ({"seed": "x"}, "cannot read the question"),
         ({"file": "/etc/passwd"}, "cannot read the question"),

@@ -144,7 +144,7 @@ for policy in policies:
     else:
         fast = fold(model)
         # A graph break is an error.
-        fast.take_glimpse = torch.compile(fast.take_glimpse, fullgraph=True, dynamic=True, backend=backend)
+        fast.compiled_glimpse = torch.compile(fast.take_glimpse, fullgraph=True, dynamic=True, backend=backend)
     for batch in (5, 3):
         images = torch.nn.functional.interpolate(torch.rand(batch, 1, 4, 4), size=24, mode="bilinear")
         expected, output = Predictor(model)(images), Predictor(fast)(images)

@@ -12,13 +12,12 @@ from huggingface_hub import ModelCard
 from huggingface_hub.errors import RepositoryNotFoundError
 
 import glimpsenet
-from glimpsenet import sharing
 from glimpsenet.cli import main
 from glimpsenet.config import Config
 from glimpsenet.data.config import DigitsConfig, FolderConfig
 from glimpsenet.errors import UserError
 from glimpsenet.models.config import ModelConfig
-from glimpsenet.runs import Description, Run, load_run, save_weights, write_description
+from glimpsenet.runs import Description, Run, card, load_run, save_weights, write_description
 
 MODEL = ModelConfig(backbone="glimpse_cnn", num_glimpses=2, image_size=20, glimpse_size=8, batch_norm="separate")
 SUMMARY = {
@@ -84,8 +83,8 @@ def hub(tmp_path, monkeypatch) -> Path:
 
     monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", create_repo)
     monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", upload_folder)
-    monkeypatch.setattr(sharing, "snapshot_download", snapshot_download)
-    monkeypatch.setattr(sharing, "get_token", lambda: "hf_secret")
+    monkeypatch.setattr("glimpsenet.runs.hub.snapshot_download", snapshot_download)
+    monkeypatch.setattr("glimpsenet.runs.hub.get_token", lambda: "hf_secret")
     return root
 
 
@@ -150,15 +149,15 @@ def test_a_run_that_nobody_measured_has_a_card_without_figures(run, tmp_path):
     run.save_pretrained(tmp_path / "shared")
     card = ModelCard.load(tmp_path / "shared" / "README.md")
     assert card.data.eval_results is None
-    assert "Nobody has measured it" in card.text
+    assert "Not evaluated yet" in card.text
     assert not (tmp_path / "shared" / "summary.json").exists()
 
 
 def test_the_card_names_the_recipe_whose_model_it_is(run):
     config = glimpsenet.recipe("digits-far")
-    card = sharing.make_card("ada/far", config, ["0"], 1, {}, 1)
-    assert "| model of the recipe | `digits-far` |" in card.text
-    assert "digit scenes" in card.text
+    made = card.make_card("ada/far", config, ["0"], 1, {}, 1)
+    assert "| model of the recipe | `digits-far` |" in made.text
+    assert "digit scenes" in made.text
     assert "model of the recipe" not in run.generate_model_card().text
 
 
@@ -166,7 +165,7 @@ def test_the_card_tells_what_the_backbone_started_from():
     def started(**settings: object) -> str:
         config = glimpsenet.recipe("image-folder")
         config = replace(config, model=replace(config.model, **settings))
-        return str(sharing.make_card("ada/birds", config, ["0"], 3, {}, 1))
+        return str(card.make_card("ada/birds", config, ["0"], 3, {}, 1))
 
     assert "| backbone started from | timm's pretrained weights |" in started()
     assert "| backbone started from | `mine.safetensors` |" in started(backbone_weights=Path("w/mine.safetensors"))
@@ -234,14 +233,14 @@ def test_without_token_and_without_network(run, hub, monkeypatch):
     def unreachable(*_, **__):
         raise ConnectionError("Name or service not known\nand more")
 
-    monkeypatch.setattr(sharing, "snapshot_download", unreachable)
+    monkeypatch.setattr("glimpsenet.runs.hub.snapshot_download", unreachable)
     monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", unreachable)
     for call in (lambda: Run.from_pretrained("ada/birds"), lambda: run.push_to_hub("ada/birds")):
         with pytest.raises(
             UserError, match=r"cannot reach ada/birds on the Hub.*: Name or service not known and more$"
         ):
             call()
-    monkeypatch.setattr(sharing, "get_token", lambda: None)
+    monkeypatch.setattr("glimpsenet.runs.hub.get_token", lambda: None)
     with pytest.raises(UserError, match=r"not logged in .*hf auth login"):
         run.push_to_hub("ada/birds")
 
@@ -253,4 +252,4 @@ def test_a_name_that_is_none(run):
 
 def test_digit_scenes_have_no_folder_to_hide():
     config = Config(data=DigitsConfig())
-    assert sharing.without_folders(config) == config
+    assert card.without_folders(config) == config

@@ -6,12 +6,11 @@ sweep    loss and gradient along s, tx and ty of one window                     
 field    the loss over all places of one window                                   inspection.field
 """
 
-import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cattrs
 import torch
@@ -30,9 +29,8 @@ from glimpsenet.inspection.arrows import arrows
 from glimpsenet.inspection.figures import as_shown
 from glimpsenet.inspection.gradients import Scene, observe
 from glimpsenet.inspection.injection import parse_windows
-from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.policies.base import Policy
-from glimpsenet.policies.baselines import CenterGlimpses, FixedGlimpses, RandomGlimpses
+from glimpsenet.policies.baselines import FixedGlimpses, PolicyName, baseline_policy
 from glimpsenet.runs import Run, load_run
 
 MAX_BARS = 10
@@ -58,7 +56,7 @@ class Question:
     exit_confidence: float = 1.0
     """Stop looking once the answer is surer than this."""
     policy: str = "learned"
-    """Who looks: learned, random, center, none."""
+    """learned, random, center, none."""
     seed: int = 0
     """Of random glimpses."""
     arrows: bool = False
@@ -113,18 +111,18 @@ class Exhibit:
     def look(self, question: Question) -> dict[str, Any]:
         """The scanpath, glimpse by glimpse, until the answer is sure enough."""
         picture = self._picture(question)
-        model = self._model(1 if question.policy == "none" else question.glimpses)
-        policy = self._policy(question, model)
-        predictor = Predictor(model, ExitRule(question.exit_confidence))
+        glimpses = self._num_glimpses(1 if question.policy == "none" else question.glimpses)
+        policy = self._policy(question, glimpses)
+        predictor = Predictor(self.model, ExitRule(question.exit_confidence))
         start = time.perf_counter()
-        output = predictor(picture[None], policy=policy)
+        output = predictor(picture[None], policy=policy, num_glimpses=glimpses)
         looks = int(output.num_glimpses[0])  # waits for the device
         seconds = time.perf_counter() - start
         windows, logits = output.windows[0, :looks], output.glimpse_logits[0, :looks]
         with torch.inference_mode():
-            seen = model.crops(as_shown(picture)[None].to(windows), windows[None])[0]
+            seen = self.model.crops(as_shown(picture)[None].to(windows), windows[None])[0]
         return {
-            "stopped_early": looks < model.num_glimpses,
+            "stopped_early": looks < glimpses,
             "milliseconds": 1000 * seconds,
             "windows": windows.tolist(),
             "crops": [to_url(crop) for crop in seen],
@@ -156,28 +154,22 @@ class Exhibit:
     def _picture(self, question: Question) -> Picture:
         return from_url(question.picture, self.run).to(self.model.classifier.weight.device)
 
-    def _model(self, glimpses: int | None) -> GlimpseNet:
-        """The model with fewer glimpses: a copy that shares every weight."""
+    def _num_glimpses(self, asked: int | None) -> int:
         most = self.model.num_glimpses
-        if glimpses is not None and not 1 <= glimpses <= most:
-            raise SettingError(f"this model takes 1 to {most} glimpses, not {glimpses}")
-        shorter = copy.copy(self.model)
-        shorter.num_glimpses = glimpses or most
-        return shorter
+        if asked is not None and not 1 <= asked <= most:
+            raise SettingError(f"this model takes 1 to {most} glimpses, not {asked}")
+        return asked or most
 
-    def _policy(self, question: Question, model: GlimpseNet) -> Policy:
-        scale_range = self.run.config.model.scale_range
-        makers: dict[str, Callable[[], Policy]] = {
-            "learned": lambda: model.policy,
-            "random": lambda: RandomGlimpses(scale_range, question.seed),
-            "center": lambda: CenterGlimpses(scale_range, model.generator.glimpse_size),
-            "none": lambda: model.policy,
-        }
-        if question.policy not in makers:
-            raise SettingError(f"nobody called '{question.policy}' looks here; known are {', '.join(makers)}")
+    def _policy(self, question: Question, num_glimpses: int) -> Policy:
+        known = [name for name in get_args(PolicyName) if name != "oracle"]
+        if question.policy not in known:
+            raise SettingError(f"unknown policy '{question.policy}'; known are {', '.join(known)}")
         check_seed(question.seed)
-        windows = parse_windows(question.windows, model.num_glimpses)
-        return FixedGlimpses(windows, otherwise=makers[question.policy]())
+        policy = self.model.policy
+        if question.policy == "random" or question.policy == "center":
+            scale_range, size = self.run.config.model.scale_range, self.model.generator.glimpse_size
+            policy = baseline_policy(question.policy, scale_range, glimpse_size=size, seed=question.seed)
+        return FixedGlimpses(parse_windows(question.windows, num_glimpses), otherwise=policy)
 
     def _bars(self, probabilities: Tensor) -> dict[str, Any]:
         """The classes worth a bar: all if they are few, else those that were likely at any glimpse, likeliest first."""
@@ -209,7 +201,7 @@ class Exhibit:
     def _observe(self, picture: Picture, question: Question, windows: Tensor) -> Scene:
         # A copy, since tensors from inference mode cannot take part in gradients.
         given = FixedGlimpses(dict(enumerate(windows.clone(), 1)), otherwise=self.model.policy)
-        return _in_words(lambda: observe(self._model(len(windows)), picture, question.label, policy=given))
+        return _in_words(lambda: observe(self.model, picture, question.label, policy=given, num_glimpses=len(windows)))
 
     def _curve(self, scene: Scene, name: sweeps.Parameter, glimpse: int) -> dict[str, Any]:
         scale_range = self.run.config.model.scale_range

@@ -7,12 +7,13 @@ from glimpsenet.data.loading import InOrder, create_loader, open_data, workers_t
 from glimpsenet.data.sample import Split
 from glimpsenet.errors import UserError
 from glimpsenet.evaluation import accuracy
+from glimpsenet.policies.baselines import PolicyName
 from glimpsenet.runs import Run
 
 
 def evaluate_run(
     run: Run,
-    policy: accuracy.PolicyName | Literal["all"] = "learned",
+    policy: PolicyName | Literal["all"] = "learned",
     *,
     data: Path | None = None,
     split: Split | None = None,

@@ -82,26 +82,28 @@ class Predictor:
         self.rule = rule
 
     @torch.inference_mode()
-    def __call__(self, images: Tensor, *, policy: Policy | None = None) -> ExitOutput:
+    def __call__(self, images: Tensor, *, policy: Policy | None = None, num_glimpses: int | None = None) -> ExitOutput:
         """Look and classify.
 
         Args:
             images: ``[batch, channel, size, size]``, uint8 or 0..1, not normalised, on the model's device.
             policy: looks in place of the model's own; with a rule it must not know images by their place in the batch.
+            num_glimpses: T, if not the model's own.
         """
+        num_glimpses = num_glimpses or self.model.num_glimpses
         state = self.model.start(self.model.normalization(images))
-        exits = _Exits(state.images, self.model, self.rule)
-        self.model.look(state, policy=policy, after=exits)
+        exits = _Exits(state.images, self.model.num_classes, num_glimpses, self.rule)
+        self.model.look(state, policy=policy, num_glimpses=num_glimpses, after=exits)
         return exits.output()
 
 
 class _Exits:
     """Keeps the answers of a batch, and goes on with the images that are not done."""
 
-    def __init__(self, images: Tensor, model: GlimpseNet, rule: ExitRule):
-        self.rule, self.last = rule, model.num_glimpses
-        shape = (len(images), model.num_glimpses)
-        self.logits, self.windows = (images.new_full((*shape, n), torch.nan) for n in (model.num_classes, 3))
+    def __init__(self, images: Tensor, num_classes: int, num_glimpses: int, rule: ExitRule):
+        self.rule, self.last = rule, num_glimpses
+        shape = (len(images), num_glimpses)
+        self.logits, self.windows = (images.new_full((*shape, n), torch.nan) for n in (num_classes, 3))
         self.rows = torch.arange(len(images), device=images.device)
         self.taken = torch.zeros_like(self.rows)
 

@@ -36,7 +36,7 @@ def accelerate(model: GlimpseNet, *, compiled: bool = False) -> GlimpseNet:
     """
     fast = fold(model)
     if compiled:
-        fast.take_glimpse = compile_glimpse(fast)
+        fast.compiled_glimpse = compile_glimpse(fast)
     else:
         pack_convolutions(fast.backbone)
     return fast

@@ -20,6 +20,7 @@ from glimpsenet.inspection.figures import as_shown
 from glimpsenet.losses import glimpse_losses
 from glimpsenet.models.backbone import Features
 from glimpsenet.models.glimpsenet import GlimpseNet, GlimpseOutput
+from glimpsenet.models.sampling import GlimpseGenerator
 from glimpsenet.models.state import GlimpseState
 from glimpsenet.policies.base import Policy
 from glimpsenet.policies.baselines import FixedGlimpses
@@ -89,6 +90,8 @@ class Scene:
     features: Float[Tensor, "glimpse channel"]
     """What it saw there."""
     logits: Float[Tensor, "glimpse class_"]
+    generator: GlimpseGenerator | None = None
+    """What cropped the glimpses in place of the model's own generator."""
 
     @property
     def num_glimpses(self) -> int:
@@ -101,7 +104,15 @@ class Scene:
         return self.image.shape[-1]
 
 
-def observe(model: GlimpseNet, image: Tensor, label: int | None = None, *, policy: Policy | None = None) -> Scene:
+def observe(
+    model: GlimpseNet,
+    image: Tensor,
+    label: int | None = None,
+    *,
+    policy: Policy | None = None,
+    num_glimpses: int | None = None,
+    generator: GlimpseGenerator | None = None,
+) -> Scene:
     """Let the model look at one image, in evaluation mode.
 
     Args:
@@ -109,9 +120,11 @@ def observe(model: GlimpseNet, image: Tensor, label: int | None = None, *, polic
         image: ``[channel, size, size]``, uint8 or 0..1; not normalised.
         label: the true class; the predicted one if None.
         policy: looks in place of the model's own.
+        num_glimpses: T, if not the model's own.
+        generator: crops glimpses in place of the model's own.
 
     Raises:
-        ValueError: if the label is no class of the model.
+        ValueError: if the label is no class of the model, or for a generator of glimpses of another size.
     """
     if label is not None and not 0 <= label < model.num_classes:
         raise ValueError(
@@ -120,9 +133,11 @@ def observe(model: GlimpseNet, image: Tensor, label: int | None = None, *, polic
     model.eval()
     normalized = model.normalization(image[None].to(model.classifier.weight.device))
     with torch.no_grad():
-        output = model(normalized, policy=policy)
+        state = model.start(normalized, generator=generator)
+        output = model.output(model.look(state, policy=policy, num_glimpses=num_glimpses))
     answer = int(output.logits[0, -1].argmax()) if label is None else label
-    return Scene(model, normalized[0], as_shown(image), answer, output.windows[0], output.features[0], output.logits[0])
+    seen = output.windows[0], output.features[0], output.logits[0]
+    return Scene(model, normalized[0], as_shown(image), answer, *seen, generator)
 
 
 def probe(
@@ -167,8 +182,13 @@ def check_glimpse(scene: Scene, glimpse: int) -> None:
 def _replay(scene: Scene, glimpse: int, window: Float[Tensor, "candidate 3"]) -> GlimpseOutput:
     """The episode again with ``window`` at ``glimpse``; all other windows stay, and what was seen through them."""
     model, count = scene.model, len(window)
-    prepared = [level.expand(count, -1, -1, -1) for level in model.generator.prepare(scene.image[None])]
+    generator = scene.generator or model.generator
+    prepared = [level.expand(count, -1, -1, -1) for level in generator.prepare(scene.image[None])]
     looked = dict(enumerate(scene.windows.expand(count, -1, -1).unbind(1), 1))
     seen = {t: Features(known.expand(count, -1), []) for t, known in enumerate(scene.features, 1) if t != glimpse}
     policy = FixedGlimpses({**looked, glimpse: window}, model.policy)
-    return model.output(model.look(GlimpseState(prepared), policy=policy, num_glimpses=scene.num_glimpses, seen=seen))
+    return model.output(
+        model.look(
+            GlimpseState(prepared, generator=generator), policy=policy, num_glimpses=scene.num_glimpses, seen=seen
+        )
+    )

@@ -12,7 +12,6 @@ then resampled within each model, so the interval is about these models. The noi
 differences (von Neumann et al. 1941).
 """
 
-import copy
 import csv
 import dataclasses
 import io
@@ -159,6 +158,7 @@ def gradient_quality(
     scale_range: ScaleRange,
     loss: WindowLoss = last_loss,
     policy: Policy | Sequence[Policy] | None = None,
+    generator: GlimpseGenerator | None = None,
     seed: int = 0,
 ) -> GradientQuality:
     """Sweep s, tx and ty of one window over many images and sum up what the gradients are worth.
@@ -171,6 +171,7 @@ def gradient_quality(
         scale_range: of the model's windows.
         loss: of which the derivative is taken.
         policy: looks in place of the model's own, one for all or one a sample; it need not be differentiable.
+        generator: crops glimpses in place of the model's own.
         seed: of the bootstrap.
 
     Raises:
@@ -183,7 +184,7 @@ def gradient_quality(
     policies = policy if isinstance(policy, Sequence) else [policy] * len(samples)
     measured: dict[Parameter, list[SweepQuality]] = {parameter: [] for parameter in PARAMETERS}
     for (image, label), looking in zip(samples, policies, strict=True):
-        scene = observe(model, image, label, policy=looking)
+        scene = observe(model, image, label, policy=looking, generator=generator)
         check_glimpse(scene, glimpse)
         for parameter in PARAMETERS:
             try:
@@ -267,22 +268,6 @@ def _estimate(groups: list[Float[np.ndarray, "sweep"]], measure: Measure, rng: n
     if min(map(len, groups)) < 2:  # one sweep says nothing of how much sweeps differ
         return Estimate(value, math.nan, math.nan)
     return Estimate(value, *bootstrap_interval(groups, rng, measure.summary))
-
-
-def with_generator(model: GlimpseNet, generator: GlimpseGenerator) -> GlimpseNet:
-    """The same model, every part shared, seeing through another glimpse generator; ``model`` stays as it is.
-
-    Raises:
-        ValueError: if the generator's glimpses are of another size than the model's.
-    """
-    if generator.glimpse_size != model.generator.glimpse_size:
-        raise ValueError(
-            f"the model sees glimpses of {model.generator.glimpse_size} pixels, the generator makes "
-            f"{generator.glimpse_size}"
-        )
-    twin = copy.copy(model)
-    twin._modules = {**model._modules, "generator": generator.to(model.classifier.weight.device)}
-    return twin
 
 
 def compare_qualities(named: dict[str, GradientQuality]) -> Figure:

@@ -9,9 +9,9 @@ from glimpsenet.data.spread import read_spread
 from glimpsenet.errors import SettingError, UserError, printable
 from glimpsenet.inspection.gradients import by_name
 from glimpsenet.inspection.photo import validation_images
-from glimpsenet.inspection.quality import GradientQuality, gradient_quality, with_generator
+from glimpsenet.inspection.quality import GradientQuality, gradient_quality
 from glimpsenet.models.config import SamplingConfig
-from glimpsenet.policies.baselines import OracleGlimpses, RandomGlimpses
+from glimpsenet.policies.baselines import baseline_policy
 from glimpsenet.runs import Run
 from glimpsenet.tables import counted
 
@@ -68,18 +68,16 @@ def run_quality(
     }
     results = {}
     for kind in generators:
-        model = run.model
-        if kind != "own":
-            model = with_generator(model, SamplingConfig.kinds[kind]().build(model.generator.glimpse_size))
+        generator = None if kind == "own" else SamplingConfig.kinds[kind]().build(run.model.generator.glimpse_size)
         policies = {
             "learned": None,
-            "random": RandomGlimpses(scale_range, seed),
-            "oracle": [OracleGlimpses(scale_range, box[None]) for _, _, box in samples],
+            "random": baseline_policy("random", scale_range, seed=seed),
+            "oracle": [baseline_policy("oracle", scale_range, boxes=box[None]) for _, _, box in samples],
         }
         name = os.path.normpath(run.folder) + ("" if kind == "own" else f" ({kind})")
         pairs = [(image, int(label)) for image, label, _ in samples]
         try:
-            results[name] = gradient_quality(model, pairs, policy=policies[around], **settings)
+            results[name] = gradient_quality(run.model, pairs, policy=policies[around], generator=generator, **settings)
         except ValueError as error:
             raise SettingError(str(error)) from error
         tell(f"measured {name}: {counted(results[name].num_images, 'image')}")

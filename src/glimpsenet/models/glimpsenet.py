@@ -85,6 +85,8 @@ class GlimpseNet(nn.Module):
         self.glimpse_ensemble = glimpse_ensemble
         self.num_classes = num_classes
         self.num_glimpses = num_glimpses
+        self.compiled_glimpse: Callable[..., None] | None = None
+        """:meth:`take_glimpse`, compiled; ``inference.accelerate`` sets it."""
         for classifier in filter(None, [self.classifier, self.auxiliary_classifier]):
             kaiming_init(classifier)
 
@@ -116,17 +118,24 @@ class GlimpseNet(nn.Module):
         """
         return self.output(self.look(self.start(images), policy=policy, num_glimpses=num_glimpses))
 
-    def start(self, images: Float[Tensor, "batch channel size size"]) -> GlimpseState:
+    def start(
+        self, images: Float[Tensor, "batch channel size size"], *, generator: GlimpseGenerator | None = None
+    ) -> GlimpseState:
         """An episode before its first glimpse.
 
         Args:
             images: square, normalised by ``self.normalization``.
+            generator: crops glimpses in place of the model's own.
 
         Raises:
-            ValueError: for images of another shape, type or number of channels than the model takes.
+            ValueError: for images of another shape, type or number of channels than the model takes; for glimpses of
+                another size.
         """
         self.check_images(images)
-        return GlimpseState(self.generator.prepare(images))
+        size, other = self.generator.glimpse_size, (generator or self.generator).glimpse_size
+        if other != size:
+            raise ValueError(f"the model sees glimpses of {size} pixels, the generator makes {other}")
+        return GlimpseState((generator or self.generator).prepare(images), generator=generator)
 
     def look(
         self,
@@ -149,8 +158,9 @@ class GlimpseNet(nn.Module):
         Returns:
             The state that the last glimpse left.
         """
+        take_glimpse = self.compiled_glimpse or self.take_glimpse
         for glimpse in range(state.glimpse, (num_glimpses or self.num_glimpses) + 1):
-            self.take_glimpse(state, policy, None if seen is None else seen.get(glimpse))
+            take_glimpse(state, policy, None if seen is None else seen.get(glimpse))
             if after is not None:
                 left = after(state)
                 if left is None:
@@ -171,7 +181,8 @@ class GlimpseNet(nn.Module):
 
     def see(self, state: GlimpseState, window: Float[Tensor, "batch 3"]) -> Features:
         """The next glimpse through ``window``, as the backbone sees it."""
-        return self.backbone(self.generator(state.prepared, window), first_glimpse=state.glimpse == 1)
+        crop = (state.generator or self.generator)(state.prepared, window)
+        return self.backbone(crop, first_glimpse=state.glimpse == 1)
 
     def integrate(self, state: GlimpseState, window: Float[Tensor, "batch 3"], features: Features) -> None:
         """Join a glimpse with those before it, answer, and record all of it in ``state``."""

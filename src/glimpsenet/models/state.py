@@ -1,7 +1,7 @@
 """GlimpseState: what the glimpses so far have left behind. Every policy reads it, every turn of the loop adds to it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from glimpsenet.models.backbone import Features
 from glimpsenet.models.fusion import Memory
-from glimpsenet.models.sampling import Prepared
+from glimpsenet.models.sampling import GlimpseGenerator, Prepared
 
 
 @dataclass
@@ -28,6 +28,8 @@ class GlimpseState:
     """What the fusion remembers after each glimpse."""
     logits: list[Float[Tensor, "batch class_"]] = field(default_factory=list)
     """The answers."""
+    generator: GlimpseGenerator | None = None
+    """What crops the glimpses in place of the model's own generator."""
 
     @property
     def images(self) -> Float[Tensor, "batch channel size size"]:
@@ -63,8 +65,8 @@ class GlimpseState:
     def before(self, glimpse: int) -> "GlimpseState":
         """What was known when window ``glimpse`` was chosen."""
         seen = slice(glimpse - 1)
-        lists = (self.windows, self.features, self.fused, self.memories, self.logits)
-        return GlimpseState(self.prepared, *(entries[seen] for entries in lists))  # pyright: ignore[reportArgumentType]
+        names = ("windows", "features", "fused", "memories", "logits")
+        return replace(self, **{name: getattr(self, name)[seen] for name in names})
 
     def select(self, rows: Tensor | slice) -> "GlimpseState":
         """The same of some images of the batch.
@@ -79,17 +81,18 @@ class GlimpseState:
             [fused[rows] for fused in self.fused],
             [memory and (memory[0][rows], memory[1][rows]) for memory in self.memories],
             [logits[rows] for logits in self.logits],
+            self.generator,
         )
 
     def detached(self) -> "GlimpseState":
         """The same without gradients into what was seen."""
-        return GlimpseState(
-            self.prepared,
-            [window.detach() for window in self.windows],
-            [Features(f.pooled.detach(), [layer.detach() for layer in f.maps]) for f in self.features],
-            [fused.detach() for fused in self.fused],
-            [memory and (memory[0].detach(), memory[1].detach()) for memory in self.memories],
-            [logits.detach() for logits in self.logits],
+        return replace(
+            self,
+            windows=[window.detach() for window in self.windows],
+            features=[Features(f.pooled.detach(), [layer.detach() for layer in f.maps]) for f in self.features],
+            fused=[fused.detach() for fused in self.fused],
+            memories=[memory and (memory[0].detach(), memory[1].detach()) for memory in self.memories],
+            logits=[logits.detach() for logits in self.logits],
         )
 
     def pack(self) -> dict[str, Tensor]:

@@ -1,9 +1,10 @@
-"""Policies that do not learn: random, centre, oracle, fixed; what a learned policy must beat, or be told.
+"""Policies that do not learn: random, center, oracle, fixed; what a learned policy is compared with.
 
-Looking nowhere ("none") needs no policy: it is a model run with ``num_glimpses=1``.
+"none", the first glimpse alone, needs no policy: it is a model run with ``num_glimpses=1``.
 """
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,38 @@ from glimpsenet import geometry
 from glimpsenet.models.state import GlimpseState
 from glimpsenet.policies.base import Policy, ScaleRange
 from glimpsenet.policies.distributions import squash_to_window
+
+PolicyName = Literal["learned", "random", "center", "none", "oracle"]
+"""Whose windows: the model's own policy's, a baseline's, or none after the first glimpse."""
+
+
+def baseline_policy(
+    name: Literal["random", "center", "oracle"],
+    scale_range: ScaleRange,
+    *,
+    glimpse_size: int | None = None,
+    seed: int = 0,
+    boxes: Float[Tensor, "batch 4"] | None = None,
+) -> Policy:
+    """The baseline called ``name``.
+
+    Args:
+        name: random, center or oracle.
+        scale_range: of its windows.
+        glimpse_size: side of a glimpse in pixels, for center.
+        seed: for random.
+        boxes: of the images in the batch, in pixels, for oracle.
+
+    Raises:
+        ValueError: without what the baseline needs.
+    """
+    if name == "random":
+        return RandomGlimpses(scale_range, seed)
+    if name == "center" and glimpse_size is not None:
+        return CenterGlimpses(scale_range, glimpse_size)
+    if name == "oracle" and boxes is not None:
+        return OracleGlimpses(scale_range, boxes)
+    raise ValueError(f"policy '{name}' needs {'boxes' if name == 'oracle' else 'the size of glimpses'}")
 
 
 class RandomGlimpses(Policy):

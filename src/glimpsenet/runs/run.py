@@ -16,12 +16,12 @@ import torch
 from huggingface_hub import ModelCard, ModelHubMixin
 from torch import Tensor
 
-from glimpsenet import sharing
 from glimpsenet.config import VERSION, Config, from_dict, to_dict
 from glimpsenet.errors import DamagedError, MissingError, UserError, did_you_mean
 from glimpsenet.files import write_aside, write_json
 from glimpsenet.models.build import build_model
 from glimpsenet.models.glimpsenet import GlimpseNet
+from glimpsenet.runs import card, hub
 
 CONFIG, WEIGHTS, METRICS, SUMMARY, CHECKPOINTS = (
     "config.json",
@@ -32,7 +32,7 @@ CONFIG, WEIGHTS, METRICS, SUMMARY, CHECKPOINTS = (
 )
 
 LOCALIZATION = "localization.csv"
-EXTRAS = (SUMMARY, METRICS, LOCALIZATION, sharing.CARD)
+EXTRAS = (SUMMARY, METRICS, LOCALIZATION, card.CARD)
 """What a model is shared with, beside its settings and weights."""
 LOCALIZATION_STATISTICS = ("min", "max", "mean", "std")
 LOCALIZATION_COLUMNS: tuple[str, ...] = ("step", "kind", "name", *LOCALIZATION_STATISTICS)
@@ -89,7 +89,7 @@ class Run(Description, ModelHubMixin):
         name = pretrained_model_name_or_path
         if Path(name).is_dir():
             return load_run(name, device)
-        folder = sharing.download(str(name), (CONFIG, WEIGHTS, *EXTRAS), **options)
+        folder = hub.download(str(name), (CONFIG, WEIGHTS, *EXTRAS), **options)
         try:
             return load_run(folder, device)
         except UserError as error:
@@ -126,29 +126,27 @@ class Run(Description, ModelHubMixin):
         Raises:
             UserError: without a token, or if the Hub refuses or cannot be reached.
         """
-        sharing.require_login(token)
-        with sharing.one_line_errors(repo_id):
+        hub.require_login(token)
+        with hub.one_line_errors(repo_id):
             return super().push_to_hub(repo_id, token=token, model_card_kwargs={"repo_id": repo_id}, **options)
 
     def generate_model_card(self, repo_id: str | None = None) -> ModelCard:
         """The model card that is shared with the run."""
-        return sharing.make_card(
+        return card.make_card(
             repo_id or f"USER/{self.folder.resolve().name}",
-            sharing.without_folders(self.config),
+            card.without_folders(self.config),
             self.classes,
             self.channels,
-            sharing.read_summary(self.folder / SUMMARY),
+            card.read_summary(self.folder / SUMMARY),
             sum(parameter.numel() for parameter in self.model.parameters()),
         )
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        write_description(
-            save_directory, Description(sharing.without_folders(self.config), self.classes, self.channels)
-        )
+        write_description(save_directory, Description(card.without_folders(self.config), self.classes, self.channels))
         save_weights(self.model, save_directory)
-        if summary := sharing.read_summary(self.folder / SUMMARY):
+        if summary := card.read_summary(self.folder / SUMMARY):
             write_json(save_directory / SUMMARY, summary)
-        for name in (METRICS, LOCALIZATION, sharing.CARD):
+        for name in (METRICS, LOCALIZATION, card.CARD):
             if (self.folder / name).is_file():
                 shutil.copyfile(self.folder / name, save_directory / name)
 

@@ -1,32 +1,17 @@
-"""Models on the Hugging Face Hub: a shared model is a run folder with a model card, and nothing of a stranger's runs.
+"""The model card of a run, and what of a run others may see.
 
-    run.push_to_hub("user/name")      config.json, model.safetensors, summary.json, metrics.csv, README.md  ->  the Hub
-    Run.from_pretrained("user/name")  the same files  ->  a run
-
-Sources: huggingface_hub's ``ModelHubMixin``, of which ``runs.Run`` is one; the Hub's metadata of model cards
-(https://huggingface.co/docs/hub/model-cards).
+Source: the Hub's metadata of model cards (https://huggingface.co/docs/hub/model-cards).
 """
 
-import contextlib
 import dataclasses
 import json
-import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData, get_token, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalTokenNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from glimpsenet.config import Config
-from glimpsenet.errors import DamagedError, HubError, UserError, first_line, printable
+from glimpsenet.errors import DamagedError, printable
 from glimpsenet.models.config import ModelConfig
 from glimpsenet.recipes import RECIPES
 from glimpsenet.templates import render
@@ -34,58 +19,6 @@ from glimpsenet.templates import render
 CARD = "README.md"
 MOST_CLASSES = 100
 """Names that a card lists."""
-LOG_IN = "`hf auth login` logs in, or HF_TOKEN=... names a token that may write"
-
-
-def download(repo_id: str, files: tuple[str, ...], **options: Any) -> Path:
-    """The folder in the Hub's cache with those of ``files`` that a repository has; others are not even fetched.
-
-    Args:
-        repo_id: USER/NAME.
-        files: names of files.
-        **options: of ``huggingface_hub.snapshot_download``: revision, token, cache_dir, local_files_only...
-
-    Raises:
-        UserError: if there is no such repository, or it cannot be reached.
-    """
-    with one_line_errors(repo_id):
-        return Path(snapshot_download(repo_id, allow_patterns=list(files), **options))
-
-
-def require_login(token: str | bool | None) -> None:
-    """Refuse to push before anything is made.
-
-    Raises:
-        UserError: without a token.
-    """
-    if not (token or get_token()):
-        raise HubError(f"not logged in to the Hugging Face Hub: {LOG_IN}")
-
-
-@contextlib.contextmanager
-def one_line_errors(repo_id: str) -> Iterator[None]:
-    """What the Hub refuses, as a ``UserError`` that names the repository and the way out."""
-    try:
-        yield
-    except UserError:
-        raise
-    except HFValidationError as error:
-        raise HubError(f"{repo_id} is no folder here, and no name of a model on the Hub, USER/NAME") from error
-    except GatedRepoError as error:
-        raise HubError(f"{repo_id} is gated: ask for access on its page on the Hub, then log in") from error
-    except RepositoryNotFoundError as error:
-        hint = f"no folder {repo_id} here, and no such model on the Hub; if it is private, {LOG_IN}"
-        raise HubError(hint) from error
-    except RevisionNotFoundError as error:
-        raise HubError(f"{repo_id} on the Hub has no such revision: {first_line(error)}") from error
-    except LocalTokenNotFoundError as error:
-        raise HubError(f"not logged in to the Hugging Face Hub: {LOG_IN}") from error
-    except HfHubHTTPError as error:
-        way = f": {LOG_IN}" if error.response.status_code in (401, 403) else ""
-        raise HubError(f"the Hub refuses {repo_id}: {first_line(error)}{way}") from error
-    except Exception as error:  # a connection fails in the kinds of whatever library the Hub's speaks through
-        reason = textwrap.shorten(str(error), 300, placeholder=" ...")
-        raise HubError(f"cannot reach {repo_id} on the Hub, and it is no folder here: {reason}") from error
 
 
 def without_folders(config: Config) -> Config:
@@ -149,12 +82,12 @@ def make_card(
         "parameters": f"{parameters:,}",
         "images": f"{model.image_size} x {model.image_size} px, {'grey' if channels == 1 else 'colour'}",
         "glimpses": f"{model.num_glimpses} of {model.glimpse_size} x {model.glimpse_size} px; the first sees it all",
-        "who looks": model.policy.described if model.num_glimpses > 1 else None,
+        "policy": model.policy.described if model.num_glimpses > 1 else None,
         "model of the recipe": recipe and f"`{recipe}`",
         "backbone started from": _start(model),
         "trained on": dataset,
-        "learns to look by": f"`{config.training.objective}`",
-        "steps": summary.get("steps"),
+        "policy learned by": f"`{config.training.objective}`",
+        "optimiser steps": summary.get("steps"),
         "seed": config.seed,
     }
     content = render(
@@ -189,11 +122,11 @@ def _eval_results(dataset: str, split: str, accuracy: list[float]) -> list[EvalR
             dataset_type="image-folder",
             dataset_name=dataset,
             metric_type="accuracy",
-            metric_name=f"accuracy after {step} glimpse{'s' if step > 1 else ''}",
-            metric_value=round(accuracy[step - 1], 4),
+            metric_name=f"accuracy after {glimpse} glimpse{'s' if glimpse > 1 else ''}",
+            metric_value=round(accuracy[glimpse - 1], 4),
             dataset_split=split,
         )
-        for step in ([last, 1] if last > 1 else [1])
+        for glimpse in ([last, 1] if last > 1 else [1])
     ]
 
 
@@ -204,6 +137,6 @@ def _figures(metrics: dict[str, Any], cost: dict[str, Any] | None) -> dict[str, 
         "accuracy": [f"{value:.3f}" for value in metrics["accuracy"]],
         "side of the window, share of the image's": [f"{value:.2f}" for value in metrics["mean_scale"]],
         "objects found so far": [f"{value:.1%}" for value in metrics["found_rate"] or []],
-        "operations, billions": [f"{value / 1e9:.3g}" for value in cost["operations"]] if cost else [],
+        "FLOPs, billions": [f"{value / 1e9:.3g}" for value in cost["operations"]] if cost else [],
         "... of one pass over the full image": [f"{value:.0%}" for value in share or []],
     }
