@@ -26,6 +26,18 @@ def require(condition: bool, message: str) -> None:
         raise SettingError(message)
 
 
+def at_least(least: int, **settings: int | tuple[int, ...]) -> None:
+    """Refuse settings with values that are too small, or with none.
+
+    Raises:
+        SettingError: naming the setting.
+    """
+    for name, value in settings.items():
+        values = value if isinstance(value, tuple) else (value,)
+        shown = " ".join(map(str, values)) or "none"
+        require(bool(values) and min(values) >= least, f"{name} must be {least} or more, got {shown}")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Kind(ABC):
     """Settings of one kind of something; what they build is up to the family."""

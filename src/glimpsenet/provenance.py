@@ -20,6 +20,7 @@ import torch
 import torchvision
 
 from glimpsenet.devices import cpu_name
+from glimpsenet.files import write_json
 
 ELSEWHERE = "..."
 """Stands for the folders that lead to a file outside the working directory and the home directory."""
@@ -33,6 +34,13 @@ def provenance(device: torch.device, seeds: Iterable[int]) -> dict[str, Any]:
         seeds: all that were used, repeated or not.
     """
     return {"command": typed_command(), "machine": describe_machine(device), "seeds": sorted(set(seeds))}
+
+
+def write_measurement(file: Path, device: torch.device, seeds: Iterable[int], result: Mapping[str, Any]) -> str:
+    """A measurement as JSON with its circumstances; what was written, in words."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, {**provenance(device, seeds), **result})
+    return f"wrote {file}"
 
 
 def typed_command(arguments: Sequence[str] | None = None) -> str:

@@ -11,6 +11,7 @@ from glimpsenet.bench.localization import METHODS, bench_localization, gap_close
 from glimpsenet.config import Config
 from glimpsenet.data.config import DigitsConfig
 from glimpsenet.errors import SettingError, UserError
+from glimpsenet.evaluation.config import EvaluationSettings
 from glimpsenet.evaluation.run import evaluate_run
 from glimpsenet.losses import glimpse_loss
 from glimpsenet.models.build import build_model
@@ -91,5 +92,7 @@ def test_the_bound_is_validated_where_it_looks(tmp_path):
     with (tmp_path / "run/metrics.csv").open() as stream:
         rows = [row for row in csv.DictReader(stream) if row["val/accuracy_3"]]
     best = max(rows, key=lambda row: float(row["val/accuracy_3"]))
-    assert float(best["val/accuracy_3"]) == pytest.approx(evaluate_run(run, "oracle", split="val")["accuracy"][-1])
+    assert float(best["val/accuracy_3"]) == pytest.approx(
+        evaluate_run(run, "oracle", EvaluationSettings(split="val"))["accuracy"][-1]
+    )
     assert (int(best["step"]), float(best["val/hit_rate_2"])) == (summary["best_step"], 1)

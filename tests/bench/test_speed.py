@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from glimpsenet.bench.config import SpeedSettings, SubjectSettings
 from glimpsenet.bench.early_exit import open_held_out, plot_early_exit
 from glimpsenet.bench.scaling import break_even
 from glimpsenet.bench.speed import bench_speed
@@ -94,10 +95,10 @@ def test_a_run_is_measured_as_it_is(tmp_path):
     subject = open_subject(str(run), CPU)
     assert (subject.model.num_classes, subject.channels, subject.images(2).shape) == (10, 1, (2, 1, 32, 32))
     with pytest.raises(UserError, match="is a run, which has its own image_size"):
-        open_subject(str(run), CPU, image_size=64, glimpse_size=None)
+        open_subject(str(run), CPU, SubjectSettings(image_size=64))
     with pytest.raises(UserError, match="unknown backbone 'resnet81'"):
         open_subject("resnet81", CPU)
-    assert open_subject("glimpse_cnn", CPU, image_size=None).config.model.image_size == 224
+    assert open_subject("glimpse_cnn", CPU).config.model.image_size == 224
 
 
 def test_every_mode_is_the_same_function(tmp_path):
@@ -140,7 +141,8 @@ def test_both_are_timed_in_the_precision_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr("glimpsenet.bench.speed.plain", multiplies("plain"))
     monkeypatch.setattr("glimpsenet.bench.speed.glimpsing", multiplies("glimpses"))
     subject = open_subject(str(make_run(tmp_path / "run")), CPU)
-    bench_speed(subject, batch_sizes=(2,), modes=("eager",), precision="bfloat16", repetitions=1)
+    settings = SpeedSettings(batch_sizes=(2,), modes=("eager",), precision="bfloat16", repetitions=1)
+    bench_speed(subject, settings)
     assert seen == {"plain": torch.bfloat16, "glimpses": torch.bfloat16}
 
 
@@ -273,16 +275,16 @@ def test_the_legend_of_early_exit_names_what_is_drawn():
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (["speed", "glimpse_cnn", "--batch-sizes", "0"], 2, "--batch-sizes must be 1 or more, got 0"),
-        (["speed", "glimpse_cnn", "--repetitions", "0"], 2, "--repetitions must be 1 or more"),
+        (["speed", "glimpse_cnn", "--batch-sizes", "0"], 2, "batch_sizes must be 1 or more, got 0"),
+        (["speed", "glimpse_cnn", "--repetitions", "0"], 2, "repetitions must be 1 or more"),
         (["speed", "glimpse_cnn", "--glimpse-size", "300"], 2, "image_size 224 is smaller than glimpse_size 300"),
-        (["scaling", "glimpse_cnn", "--glimpses", "-1"], 2, "--glimpses must be 1 or more"),
-        (["early-exit", "RUN", "--within", "2"], 2, "--within is a share"),
+        (["scaling", "glimpse_cnn", "--glimpses", "-1"], 2, "glimpses must be 1 or more"),
+        (["early-exit", "RUN", "--within", "2"], 2, "within is a share"),
         (["early-exit", "RUN", "--plain", "RUN"], 1, "is no plain backbone: it takes 3 glimpses"),
         (["early-exit", "RUN", "RUN", "--plain", "PLAIN"], 1, "there are 1 runs of 'plain glimpse_cnn, 8 px' for 2"),
         (["early-exit", "RUN", "PLAIN"], 1, "PLAIN has another model than RUN: num_glimpses is 1, not 3"),
         (["early-exit", "RUN", "--timed", "5"], 1, "4 images to time cannot be cut into 10 blocks"),
-        (["early-exit"], 2, "no runs to measure"),
+        (["early-exit"], 2, "no runs: name run folders"),
         (["early-exit", "nowhere"], 1, "no such run folder: nowhere"),
     ],
 )

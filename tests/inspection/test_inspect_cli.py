@@ -73,7 +73,7 @@ def test_the_loss_is_that_of_the_folders_class(inspect, run, tmp_path, command):
     assert inspect(*command, "--label", other).startswith(f"loss of class '{other}'\n")
     elsewhere = tmp_path / "photo.png"
     elsewhere.write_bytes(image.read_bytes())
-    assert "(the predicted one; --label names another)\n" in inspect(*command, file=elsewhere)
+    assert "(the predicted one; a label names another)\n" in inspect(*command, file=elsewhere)
 
 
 def test_a_folder_is_no_image(inspect, capsys, tmp_path):

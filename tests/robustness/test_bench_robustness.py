@@ -15,7 +15,8 @@ from glimpsenet.errors import DataWarning, UserError
 from glimpsenet.models.build import build_model
 from glimpsenet.models.config import ModelConfig, NoClueConfig, NoFusionConfig
 from glimpsenet.policies.config import TokenConfig
-from glimpsenet.robustness.bench import ATTACKS, Protocol, Subject, _check_masking, bench_robustness
+from glimpsenet.robustness.bench import Subject, _check_masking, bench_robustness
+from glimpsenet.robustness.config import ATTACKS, Protocol
 from glimpsenet.robustness.tables import robustness_lines, robustness_tables
 from glimpsenet.runs import Description, load_run, save_weights, write_description
 from glimpsenet.tables import print_table
@@ -103,9 +104,9 @@ def test_a_ready_folder_of_corrupted_images_works_too(runs, tmp_path):
                 Image.new("L", (40, 40), 60 * place).save(folder / f"{place}.png")
         (tmp_path / "c/fog" / str(severity) / ".DS_Store").touch()
         (tmp_path / "c/fog" / str(severity) / "3/._0.png").touch()
-    protocol = Protocol(attacks=(), corruptions=("fog",), severities=(1, 2))
+    protocol = Protocol(images=6, attacks=(), corruptions=("fog",), severities=(1, 2))
     with pytest.warns(DataWarning) as caught:
-        result = bench_robustness(load_run(runs[0]), images=6, protocol=protocol, imagenet_c=tmp_path / "c")
+        result = bench_robustness(load_run(runs[0]), protocol=protocol, imagenet_c=tmp_path / "c")
     assert [str(each.message) for each in caught] == [
         f"left out 4 hidden or junk entries (.DS_Store 2, ._* 2) in {tmp_path / 'c/fog/1'} and 3 other folders"
     ]
@@ -135,7 +136,11 @@ def test_masked_gradients_are_found_out():
 
 @pytest.mark.parametrize(
     ("flags", "told"),
-    [(["--eps", "0"], "--eps"), (["--corruptions", "rain"], "no corruption 'rain'"), (["--severities", "6"], "1 to 5")],
+    [
+        (["--eps", "0"], "eps is of 255"),
+        (["--corruptions", "rain"], "no corruption 'rain'"),
+        (["--severities", "6"], "1 to 5"),
+    ],
 )
 def test_what_cannot_be_tried_is_wrong_usage(runs, flags, told, capsys):
     with pytest.raises(SystemExit) as caught:

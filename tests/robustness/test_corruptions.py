@@ -4,7 +4,8 @@ import torch
 
 from glimpsenet.data.imagenet import CORRUPTIONS
 from glimpsenet.errors import UserError
-from glimpsenet.robustness.corruptions import SEVERITIES, corrupt
+from glimpsenet.robustness.config import SEVERITIES
+from glimpsenet.robustness.corruptions import corrupt
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from glimpsenet.cli import main
 from glimpsenet.errors import UserError
 from glimpsenet.losses import glimpse_loss
+from glimpsenet.models.config import MGNetConfig
 from glimpsenet.runs import load_run
-from glimpsenet.runs.mgnet import import_mgnet, load_mgnet, mgnet_config, read_mgnet
+from glimpsenet.runs.mgnet import import_mgnet, load_mgnet, read_mgnet
 
 STEPS, SIZE, CLASSES, WIDTH = 4, 64, 7, 512
 SCALES = (0.2, 0.5)
@@ -273,8 +274,8 @@ def test_other_files_are_refused_in_one_line(tmp_path, shapes):
 def test_import_makes_a_run_folder(tmp_path):
     path, folder = save(make_checkpoint(make_reference().state_dict()), tmp_path), tmp_path / "runs/mgnet"
     with pytest.raises(UserError, match="has 7 classes; 2 names"):
-        import_mgnet(path, folder, classes=["a", "b"], **SETTINGS)
-    assert import_mgnet(path, folder, **SETTINGS) == ["train_acc.correct", "val_acc.total"]
+        import_mgnet(path, folder, MGNetConfig(**SETTINGS), classes=["a", "b"])
+    assert import_mgnet(path, folder, MGNetConfig(**SETTINGS)) == ["train_acc.correct", "val_acc.total"]
     run, images = load_run(folder), torch.randn(2, 3, SIZE, SIZE)
     assert run.classes == list("0123456")
     # Runs are loaded with channels last, which rounds differently.
@@ -282,7 +283,7 @@ def test_import_makes_a_run_folder(tmp_path):
         run.model(images).logits, load_mgnet(path, **SETTINGS)(images).logits, atol=2e-4, rtol=1e-3
     )
     with pytest.raises(UserError, match="not an empty folder"):
-        import_mgnet(path, folder, **SETTINGS)
+        import_mgnet(path, folder, MGNetConfig(**SETTINGS))
 
 
 def test_import_names_the_classes_in_the_order_mgnet_was_trained_with(tmp_path, capsys):
@@ -298,6 +299,6 @@ def test_import_names_the_classes_in_the_order_mgnet_was_trained_with(tmp_path, 
 
 
 def test_glimpse_size_is_the_papers():
-    assert mgnet_config().glimpse_size == 96
+    assert MGNetConfig().model().glimpse_size == 96
     with pytest.raises(UserError, match="scale_factor"):
-        mgnet_config(scale_factor=0)
+        MGNetConfig(scale_factor=0).model()

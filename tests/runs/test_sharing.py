@@ -212,7 +212,7 @@ def test_pickles_of_strangers_are_not_even_fetched(run, hub):
     [
         (["pull", "ada/none", "x"], 1, "no such model on the Hub; if it is private, `hf auth login`"),
         (["pull", "ada/other", "x"], 1, "ada/other on the Hub is no model of glimpsenet: "),
-        (["pull", "ada/other", "."], 1, "is there already"),
+        (["pull", "ada/other", "."], 1, "already exists"),
         (["pull", "ada", "x"], 2, "USER/NAME, not 'ada'"),
         (["push", "runs/birds", "https://hub/ada/birds"], 2, "USER/NAME"),
     ],

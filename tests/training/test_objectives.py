@@ -244,7 +244,7 @@ def test_box_supervision_is_the_likelihood_of_the_window_on_the_box_where_it_may
     wanted = OracleGlimpses(RANGE, BOXES)
     # Half of the batch has been there at glimpse 2, and may not choose it again.
     elsewhere = torch.tensor([0.25, 0.75, 0.75])
-    there = wanted.look(net(torch.rand(8, 1, 32, 32)).state)
+    there = wanted.choose(net(torch.rand(8, 1, 32, 32)).state)
     second = torch.where(torch.arange(8)[:, None] < 4, there, elsewhere)
     output = net(torch.rand(8, 1, 32, 32), policy=FixedGlimpses({2: second}, net.policy))
     loss = BoxSupervision(RANGE)(net, output, torch.zeros(8).long(), BOXES)

@@ -97,7 +97,7 @@ def test_the_command_says_so_and_prints_the_same_table(tmp_path, capfd):
     first, before = capfd.readouterr().out, content(out)
     main([*COMMAND, str(out)])
     line, *again = capfd.readouterr().out.splitlines()
-    assert "".join(line.split()) == f"{out} holds this run already, complete: nothing was trained".replace(" ", "")
+    assert "".join(line.split()) == f"{out} already holds this run, complete: nothing was trained".replace(" ", "")
     assert again == first.splitlines()
     assert content(out) == before
 

@@ -19,12 +19,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from glimpsenet.bench.config import EarlyExitSettings
 from glimpsenet.bench.timing import Timing, clock
 from glimpsenet.data.loading import InOrder, create_loader, open_data
 from glimpsenet.data.sample import Batch
 from glimpsenet.errors import UnreadableImageError, UserError
 from glimpsenet.evaluation.efficiency import count_operations
-from glimpsenet.inference.early_exit import NEVER, ExitRule, Predictor, Score
+from glimpsenet.inference.early_exit import NEVER, ExitRule, Predictor
 from glimpsenet.inference.exit_curve import ExitCurve, exit_curve, full_passes
 from glimpsenet.inference.fast import accelerate
 from glimpsenet.inspection.figures import PALETTE
@@ -92,27 +93,17 @@ class Candidate:
 
 def bench_early_exit(
     runs: Sequence[Run],
+    settings: EarlyExitSettings | None = None,
     *,
     plain: Sequence[Run] = (),
-    within: float = 0.002,
-    score: Score = "confidence",
-    batch_sizes: Sequence[int],
-    scenes: int = 10_000,
-    timed: int = 1000,
-    blocks: int = 10,
     tell: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Measure early exit of one run, or of several that differ in their seed.
 
     Args:
         runs: with several glimpses.
-        plain: runs with one, to compare with: of each size one for every one of ``runs``, in their order.
-        within: how far below all glimpses accuracy may fall, 0..1: see :meth:`ExitCurve.for_fall`.
-        score: what thresholds are compared with.
-        batch_sizes: to time.
-        scenes: digit scenes to calibrate on, and as many to test on; other data are used whole.
-        timed: images to time.
-        blocks: parts of them, each of them one repetition.
+        settings: how it is calibrated and measured.
+        plain: runs with one glimpse, to compare with: of each size one for every one of ``runs``, in their order.
         tell: called with what is finished.
 
     Returns:
@@ -122,6 +113,7 @@ def bench_early_exit(
     Raises:
         UserError: if the runs differ in more than their seed, plain ones do not match them, or images are too few.
     """
+    settings = settings or EarlyExitSettings()
     _check_series(runs)
     groups = _group(plain, len(runs))
     opened: dict[Any, HeldOut] = {}
@@ -129,39 +121,51 @@ def bench_early_exit(
     def held_out(run: Run) -> HeldOut:
         key = run.config.data, run.config.model.image_size
         if key not in opened:
-            opened[key] = open_held_out(run, scenes)
+            opened[key] = open_held_out(run, settings.scenes)
         return opened[key]
 
-    measured = []
-    for place, run in enumerate(runs):
-        test = held_out(run)
-        if min(timed, len(test.labels)) < blocks:
-            raise UserError(f"{min(timed, len(test.labels))} images to time cannot be cut into {blocks} blocks")
-        curve = exit_curve(*full_passes(run.model, test.calibration), score)
-        rule = curve.for_fall(within)
-        candidates = _candidates(run, {ALL: NEVER, CALIBRATED: rule} | _along(curve), test)
-        candidates += [_plain(name, group[place], held_out(group[place])) for name, group in groups.items()]
-        judged = {candidate.name: {**candidate.judge(), "times": []} for candidate in candidates}
-        tell(f"{run.folder}: accuracy on {len(test.labels)} images")
-        for batch in batch_sizes:
-            for name, timing, ratio in _time(candidates, batch, timed, blocks):
-                judged[name]["times"].append({"batch": batch, **timing.to_dict(), "ratio": ratio})
-            tell(f"{run.folder}: times at batch {batch}")
-        calibration = {"accuracy": float(curve.accuracy[-1]), "threshold": rule.threshold}
-        entry = {"run": portable(str(run.folder)), "seed": run.config.seed, "calibration": calibration}
-        measured.append({**entry, "candidates": list(judged.values())})
+    measured = [
+        _measure(run, {name: group[place] for name, group in groups.items()}, held_out, settings, tell)
+        for place, run in enumerate(runs)
+    ]
     test = held_out(runs[0])
     return {
         "split": test.split,
         "images": len(test.labels),
-        "timed_images": min(timed, len(test.labels)),
-        "repetitions": blocks,
+        "timed_images": min(settings.timed, len(test.labels)),
+        "repetitions": settings.blocks,
         "seeds": [run.config.seed for run in runs],
-        "within": within,
-        "score": score,
+        "within": settings.within,
+        "score": settings.score,
         "candidates": summarize([entry["candidates"] for entry in measured]),
         "runs": measured,
     }
+
+
+def _measure(
+    run: Run,
+    plain: dict[str, Run],
+    held_out: Callable[[Run], HeldOut],
+    settings: EarlyExitSettings,
+    tell: Callable[[str], None],
+) -> dict[str, Any]:
+    """One run beside its plain backbones: calibration, accuracies, times."""
+    test, timed, blocks = held_out(run), settings.timed, settings.blocks
+    if min(timed, len(test.labels)) < blocks:
+        raise UserError(f"{min(timed, len(test.labels))} images to time cannot be cut into {blocks} blocks")
+    curve = exit_curve(*full_passes(run.model, test.calibration), settings.score)
+    rule = curve.for_fall(settings.within)
+    candidates = _candidates(run, {ALL: NEVER, CALIBRATED: rule} | _along(curve), test)
+    candidates += [_plain(name, other, held_out(other)) for name, other in plain.items()]
+    judged = {candidate.name: {**candidate.judge(), "times": []} for candidate in candidates}
+    tell(f"{run.folder}: accuracy on {len(test.labels)} images")
+    for batch in settings.batch_sizes:
+        for name, timing, ratio in _time(candidates, batch, timed, blocks):
+            judged[name]["times"].append({"batch": batch, **timing.to_dict(), "ratio": ratio})
+        tell(f"{run.folder}: times at batch {batch}")
+    calibration = {"accuracy": float(curve.accuracy[-1]), "threshold": rule.threshold}
+    entry = {"run": portable(str(run.folder)), "seed": run.config.seed, "calibration": calibration}
+    return {**entry, "candidates": list(judged.values())}
 
 
 def summarize(runs: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:

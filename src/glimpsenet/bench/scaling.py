@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
+from glimpsenet.bench.config import ScalingSettings
 from glimpsenet.bench.memory import peak_bytes
-from glimpsenet.bench.subjects import Classify, Mode, Subject, build_subject, glimpsing, plain
+from glimpsenet.bench.subjects import Classify, Subject, build_subject, glimpsing, plain
 from glimpsenet.bench.timing import interleaved
 from glimpsenet.evaluation.efficiency import count_operations, operations_of
 
@@ -33,61 +34,52 @@ class _Case:
         return self.subject.config.model.image_size, self.batch
 
 
-def bench_scaling(
-    subject: Subject,
-    *,
-    glimpses: Sequence[int],
-    image_sizes: Sequence[int],
-    batch_sizes: Sequence[int],
-    mode: Mode = "fast",
-    repetitions: int = 7,
-) -> dict[str, Any]:
+def bench_scaling(subject: Subject, settings: ScalingSettings | None = None) -> dict[str, Any]:
     """Time all glimpses beside the plain backbone, at every image size and batch; T is varied at the middle batch.
 
     Args:
         subject: from :func:`glimpsenet.bench.subjects.open_subject`; its own size is where T is varied.
-        glimpses: numbers of glimpses.
-        image_sizes: sides of the images in pixels.
-        batch_sizes: images at a time.
-        mode: of both; see ``subjects.py``.
-        repetitions: of every measurement.
+        settings: what is varied, and how it is measured.
 
     Returns:
         ``mode``, ``repetitions``, ``rows`` (``varied``, ``value``, ``batch``; times, ``operations`` and ``peak_mb`` of
         a batch, the same of the plain backbone under ``plain``, ``ratio`` and its quartiles, ``image_mb``) and
         ``break_even`` (see :func:`break_even`).
     """
-    middle = batch_sizes[len(batch_sizes) // 2]
-    cases = [_Case("glimpses", t, _with(subject, num_glimpses=t), middle) for t in glimpses]
-    sized = {size: _with(subject, image_size=size) for size in image_sizes}
-    cases += [_Case("image size", size, sized[size], batch) for size in image_sizes for batch in batch_sizes]
-    calls = {str(place): _call(glimpsing(case.subject, mode), case) for place, case in enumerate(cases)}
+    settings = settings or ScalingSettings()
+    cases = _cases(subject, settings)
+    calls = {str(place): _call(glimpsing(case.subject, settings.mode), case) for place, case in enumerate(cases)}
     wholes = {case.whole: case for case in cases}
-    calls |= {str(key): _call(plain(case.subject, mode), case) for key, case in wholes.items()}
-    timings = interleaved(calls, subject.device, repetitions)
-    costs = {
-        key: {
-            **timings[str(key)].to_dict(),
-            "operations": case.batch * _operations_of_whole(case.subject),
-            "peak_mb": peak_bytes(calls[str(key)], subject.device) / 1e6,
-        }
-        for key, case in wholes.items()
-    }
+    calls |= {str(key): _call(plain(case.subject, settings.mode), case) for key, case in wholes.items()}
+    timings = interleaved(calls, subject.device, settings.repetitions)
+
+    def cost(key: str, operations: float) -> dict[str, Any]:
+        peak = peak_bytes(calls[key], subject.device) / 1e6
+        return {**timings[key].to_dict(), "operations": operations, "peak_mb": peak}
+
+    costs = {key: cost(str(key), case.batch * _operations_of_whole(case.subject)) for key, case in wholes.items()}
     rows = [
         {
             "varied": case.varied,
             "value": case.value,
             "batch": case.batch,
-            **timings[str(place)].to_dict(),
-            "operations": case.batch * _operations(case.subject),
-            "peak_mb": peak_bytes(calls[str(place)], subject.device) / 1e6,
+            **cost(str(place), case.batch * _operations(case.subject)),
             "image_mb": case.subject.images(case.batch).nbytes / 1e6,
             "plain": costs[case.whole],
             **timings[str(place)].ratio_to(timings[str(case.whole)]),
         }
         for place, case in enumerate(cases)
     ]
-    return {"mode": mode, "repetitions": repetitions, "rows": rows, "break_even": break_even(rows)}
+    values = {"mode": settings.mode, "repetitions": settings.repetitions}
+    return {**values, "rows": rows, "break_even": break_even(rows)}
+
+
+def _cases(subject: Subject, settings: ScalingSettings) -> list[_Case]:
+    batches, sizes = settings.batch_sizes, settings.image_sizes
+    middle = batches[len(batches) // 2]
+    cases = [_Case("glimpses", t, _with(subject, num_glimpses=t), middle) for t in settings.glimpses]
+    sized = {size: _with(subject, image_size=size) for size in sizes}
+    return cases + [_Case("image size", size, sized[size], batch) for size in sizes for batch in batches]
 
 
 def break_even(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -8,100 +8,105 @@ images: no time depends on what is in them. Beside each time: peak memory, and t
 could reach (``roofline.py``).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from glimpsenet.bench.config import SpeedSettings
 from glimpsenet.bench.memory import peak_bytes
 from glimpsenet.bench.roofline import Roofline, measure_roofline
-from glimpsenet.bench.subjects import Classify, Mode, Subject, glimpsing, plain
+from glimpsenet.bench.subjects import Classify, Subject, glimpsing, plain
 from glimpsenet.bench.timing import Timing, interleaved
 from glimpsenet.bench.training import training_steps
 from glimpsenet.evaluation.efficiency import measure_cost, operations_of
 
-Precision = Literal["float32", "bfloat16"]
 Candidate = tuple[str, str]
 """What (plain, glimpses, training) and its mode."""
 REFERENCE: Candidate = ("training", "reference")
 
 
 def bench_speed(
-    subject: Subject,
-    *,
-    batch_sizes: Sequence[int],
-    modes: Sequence[Mode],
-    precision: Precision = "float32",
-    training_batch: int | None = None,
-    repetitions: int = 7,
-    tell: Callable[[str], None] = lambda text: None,
+    subject: Subject, settings: SpeedSettings | None = None, *, tell: Callable[[str], None] = lambda text: None
 ) -> dict[str, Any]:
     """Measure one model.
 
     Args:
         subject: from :func:`glimpsenet.bench.subjects.open_subject`.
-        batch_sizes: of inference.
-        modes: see ``subjects.py``; MGNet's training step is always measured too.
-        precision: of the matrix products, by autocast; only MGNet's training step stays in float32.
-        training_batch: images of a training step; None leaves training out.
-        repetitions: of every measurement.
+        settings: how it is measured.
         tell: called with what is finished.
 
     Returns:
         ``precision``, ``repetitions``, ``ratios`` (a row a mode and batch: glimpses beside plain), ``cost``,
         ``roofline``, and rows under ``inference`` and ``training``.
     """
-    device, dtype = subject.device, getattr(torch, precision)
+    settings = settings or SpeedSettings()
+    device, dtype = subject.device, getattr(torch, settings.precision)
+    cost = measure_cost(subject.model, subject.config.model.image_size, subject.channels)
     # Clocks go up and down: what the machine can do is the best that was seen at any time of the run.
     rooflines = [measure_roofline(device, dtype)]
-    cost = measure_cost(subject.model, subject.config.model.image_size, subject.channels)
-    candidates: dict[Candidate, Classify] = {}
-    for mode in modes:
-        candidates |= {("plain", mode): plain(subject, mode), ("glimpses", mode): glimpsing(subject, mode)}
-    whole = plain(subject, "eager")
-    operations = {"plain": operations_of(lambda: whole(subject.images(1))), "glimpses": cost["operations"][-1]}
-    weights = dtype.itemsize * sum(weight.numel() for weight in subject.model.backbone.net.parameters())
-    # Each look reads them anew: it cannot begin before the one before has ended.
-    bytes_read = {"plain": weights, "glimpses": weights * subject.model.num_glimpses}
-    inference: list[dict[str, Any]] = []
-    ratios: list[dict[str, Any]] = []
-    for batch in batch_sizes:
-        work = {kind: (batch * operations[kind], bytes_read[kind]) for kind in operations}
-        images = subject.images(batch)
-        calls = {key: _inference(classify, images, dtype) for key, classify in candidates.items()}
-        timings = interleaved(calls, device, repetitions)
-        inference += _rows(calls, timings, work, device, batch)
-        ratios += [
-            {"mode": mode, "batch": batch, **timings["glimpses", mode].ratio_to(timings["plain", mode])}
-            for mode in modes
-        ]
+    inference, ratios = _measure_inference(subject, settings, cost["operations"][-1], rooflines, tell)
+    training = [] if settings.training is None else _measure_training(subject, settings, settings.training)
+    if training:
         rooflines.append(measure_roofline(device, dtype))
-        tell(f"{subject.name}: inference at batch {batch}")
-    training: list[dict[str, Any]] = []
-    if training_batch is not None:
-        steps = training_steps(subject, modes, dtype, training_batch)
-        calls = {("training", name): step for name, step in steps.items()}
-        work = {"training": (operations_of(calls[REFERENCE]), 0)}
-        timings = interleaved(calls, device, repetitions)
-        training = [
-            row | timings["training", row["mode"]].ratio_to(timings[REFERENCE])
-            for row in _rows(calls, timings, work, device, training_batch)
-        ]
-        rooflines.append(measure_roofline(device, dtype))
-        tell(f"{subject.name}: training at batch {training_batch}")
+        tell(f"{subject.name}: training at batch {settings.training}")
     roofline = Roofline(max(seen.operations for seen in rooflines), max(seen.bytes for seen in rooflines))
     for row in inference + training:
         row["share_of_roofline"] = roofline.least_seconds(*row.pop("work")) / (row["ms"] / 1e3)
     return {
-        "precision": precision,
-        "repetitions": repetitions,
+        "precision": settings.precision,
+        "repetitions": settings.repetitions,
         "ratios": ratios,
         "cost": cost,
         "roofline": {"gflops": roofline.operations / 1e9, "gb_per_s": roofline.bytes / 1e9},
         "inference": inference,
         "training": training,
     }
+
+
+def _measure_inference(
+    subject: Subject,
+    settings: SpeedSettings,
+    operations_of_glimpses: float,
+    rooflines: list[Roofline],
+    tell: Callable[[str], None],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of times, and of ratios; what the machine could do meanwhile is added to ``rooflines``."""
+    device, dtype = subject.device, getattr(torch, settings.precision)
+    candidates: dict[Candidate, Classify] = {}
+    for mode in settings.modes:
+        candidates |= {("plain", mode): plain(subject, mode), ("glimpses", mode): glimpsing(subject, mode)}
+    whole = plain(subject, "eager")
+    operations = {"plain": operations_of(lambda: whole(subject.images(1))), "glimpses": operations_of_glimpses}
+    weights = dtype.itemsize * sum(weight.numel() for weight in subject.model.backbone.net.parameters())
+    # Each glimpse reads them anew: it cannot begin before the one before has ended.
+    bytes_read = {"plain": weights, "glimpses": weights * subject.model.num_glimpses}
+    times: list[dict[str, Any]] = []
+    ratios: list[dict[str, Any]] = []
+    for batch in settings.batch_sizes:
+        work = {kind: (batch * operations[kind], bytes_read[kind]) for kind in operations}
+        images = subject.images(batch)
+        calls = {key: _inference(classify, images, dtype) for key, classify in candidates.items()}
+        timings = interleaved(calls, device, settings.repetitions)
+        times += _rows(calls, timings, work, device, batch)
+        ratios += [
+            {"mode": mode, "batch": batch, **timings["glimpses", mode].ratio_to(timings["plain", mode])}
+            for mode in settings.modes
+        ]
+        rooflines.append(measure_roofline(device, dtype))
+        tell(f"{subject.name}: inference at batch {batch}")
+    return times, ratios
+
+
+def _measure_training(subject: Subject, settings: SpeedSettings, batch: int) -> list[dict[str, Any]]:
+    """Rows of times of a training step, each with its ratio to MGNet's recipe."""
+    steps = training_steps(subject, settings.modes, getattr(torch, settings.precision), batch)
+    calls = {("training", name): step for name, step in steps.items()}
+    work = {"training": (operations_of(calls[REFERENCE]), 0)}
+    timings = interleaved(calls, subject.device, settings.repetitions)
+    rows = _rows(calls, timings, work, subject.device, batch)
+    return [row | timings["training", row["mode"]].ratio_to(timings[REFERENCE]) for row in rows]
 
 
 def _inference(classify: Classify, images: Tensor, dtype: torch.dtype) -> Callable[[], object]:

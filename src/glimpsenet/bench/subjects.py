@@ -11,11 +11,12 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from glimpsenet.bench.config import Mode, SubjectSettings
 from glimpsenet.config import Config
 from glimpsenet.errors import UserError
 from glimpsenet.inference.early_exit import Predictor
@@ -27,8 +28,6 @@ from glimpsenet.models.config import ModelConfig
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.runs import load_run
 
-Mode = Literal["eager", "fast", "compiled"]
-MODES: tuple[Mode, ...] = ("eager", "fast", "compiled")
 NUM_CLASSES = 100
 """Of models made for measuring only; ImageNet100's."""
 
@@ -57,26 +56,24 @@ class Subject:
         return torch.rand(batch, self.channels, size, size, generator=generator).to(self.device)
 
 
-def open_subject(target: str, device: torch.device, **settings: Any) -> Subject:
+def open_subject(target: str, device: torch.device, settings: SubjectSettings | None = None) -> Subject:
     """A run folder, or a backbone by name in MGNet's model with untrained weights.
 
     Args:
         target: folder or name.
         device: where to run it.
-        **settings: fields of :class:`ModelConfig`, for a backbone; None leaves MGNet's.
+        settings: of a backbone; MGNet's where they say nothing.
 
     Raises:
         UserError: if there is neither such a run nor such a backbone, or settings are given for a run.
     """
-    settings = {name: value for name, value in settings.items() if value is not None}
+    chosen = {} if settings is None else {name: v for name, v in vars(settings).items() if v is not None}
     if Path(target).is_dir():
-        if settings:
-            raise UserError(
-                f"{target} is a run, which has its own {next(iter(settings))}; name a backbone to choose it"
-            )
+        if chosen:
+            raise UserError(f"{target} is a run, which has its own {next(iter(chosen))}; name a backbone to choose it")
         run = load_run(target, device)
         return Subject(target, run.config, run.channels, run.model)
-    return build_subject(Config(model=ModelConfig(backbone=target, **settings)), 3, device)
+    return build_subject(Config(model=ModelConfig(backbone=target, **chosen)), 3, device)
 
 
 def build_subject(config: Config, channels: int, device: torch.device, num_classes: int = NUM_CLASSES) -> Subject:

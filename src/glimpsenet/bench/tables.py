@@ -37,6 +37,14 @@ def ratio_table(title: str, result: dict[str, Any]) -> Table:
     return Table(f"{title}, {result['repetitions']} repetitions", ["mode", "batch", "x plain", "quartiles"], rows)
 
 
+def speed_tables(target: str, result: dict[str, Any]) -> list[Table]:
+    """``bench speed``: ratios to the plain backbone, then times of inference and of training steps."""
+    precision = result["precision"]
+    title = f"{target}: time of all glimpses beside the plain backbone, both {precision}"
+    parts = [part for part in ("inference", "training") if result[part]]
+    return [ratio_table(title, result), *(speed_table(f"{target}: {p}, {precision}", result[p]) for p in parts)]
+
+
 def speed_table(title: str, rows: list[dict[str, Any]]) -> Table:
     """One part of ``bench speed``; training steps stand beside the reference's."""
     reference = ["x reference"] if "ratio" in rows[0] else []

@@ -1,11 +1,14 @@
 """Arguments that several commands share, each explained once; and checks of their values."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
 from glimpsenet.errors import SettingError
+
+if TYPE_CHECKING:
+    from glimpsenet.runs import Run
 
 RunFolder = Annotated[Positional[Path], arg(metavar="RUN", help="run folder.")]
 RunFolders = Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...", help="run folders.")]
@@ -22,17 +25,23 @@ Records = Annotated[
 ]
 
 
-def at_least(least: int, **flags: int | tuple[int, ...]) -> None:
-    """Refuse flags with values that are too small, or with none.
+def load(run: Path, device: str = "cpu") -> "Run":
+    """A run, on a device by name."""
+    from glimpsenet.devices import choose_device
+    from glimpsenet.runs import load_run
+
+    return load_run(run, choose_device(device))
+
+
+def load_all(runs: tuple[Path, ...], device: str = "cpu") -> "list[Run]":
+    """Several runs.
 
     Raises:
-        SettingError: naming the flag.
+        SettingError: for none.
     """
-    for name, value in flags.items():
-        values = value if isinstance(value, tuple) else (value,)
-        if not values or min(values) < least:
-            shown = " ".join(map(str, values))
-            raise SettingError(f"--{name.replace('_', '-')} must be {least} or more, got {shown}")
+    if not runs:
+        raise SettingError("no runs: name run folders")
+    return [load(run, device) for run in runs]
 
 
 def check_picture(file: Path | None) -> None:

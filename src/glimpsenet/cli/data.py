@@ -5,17 +5,18 @@ from typing import Annotated, Any
 
 import tyro
 
-from glimpsenet.cli.arguments import Destination, at_least
+from glimpsenet.cli.arguments import Destination
 from glimpsenet.cli.output import say
 from glimpsenet.config import check_seed
 from glimpsenet.data.config import DigitsConfig
+from glimpsenet.kinds import at_least
 
 
 def digits(
     destination: Destination,
     /,
     *,
-    scenes: tyro.conf.OmitArgPrefixes[DigitsConfig] = DigitsConfig(train_scenes=1000, val_scenes=200, test_scenes=200),  # noqa: B008
+    scenes: tyro.conf.OmitArgPrefixes[DigitsConfig] = DigitsConfig(train_scenes=1000, val_scenes=200, test_scenes=200),
     image_size: int = 80,
     seed: int = 0,
 ) -> None:
@@ -57,9 +58,7 @@ def shards(
 
 
 def imagenet100(
-    imagenet: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IMAGENET")],
-    destination: Destination,
-    /,
+    imagenet: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IMAGENET")], destination: Destination, /
 ) -> None:
     """Make ImageNet100, the report's data, from a copy of ImageNet-1k: links to its first 100 classes.
 
@@ -73,9 +72,7 @@ def imagenet100(
 
 
 def imagenet_c(
-    imagenet_c: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IMAGENET-C")],
-    destination: Destination,
-    /,
+    imagenet_c: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IMAGENET-C")], destination: Destination, /
 ) -> None:
     """The same classes of ImageNet-C: links to 15 corruptions at five severities.
 

@@ -5,22 +5,21 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from glimpsenet.errors import DataWarning, FigureWarning, printable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    import torch
+from glimpsenet.tables import Table, print_table
 
 OWN_WARNINGS = (DataWarning, FigureWarning)
 
 
-def say(text: str) -> None:
-    """A line on standard output, at once."""
-    print(text, flush=True)
+def say(*parts: "str | Table") -> None:
+    """Lines and tables on standard output, at once."""
+    for part in parts:
+        if isinstance(part, str):
+            print(part, flush=True)
+        else:
+            print_table(*part)
 
 
 @contextlib.contextmanager
@@ -61,13 +60,3 @@ def warnings_in_one_line() -> Iterator[None]:
             warnings.simplefilter("always", category)
         warnings.showwarning = tell
         yield
-
-
-def write_result(out: Path, device: "torch.device", seeds: "Iterable[int]", result: dict[str, Any]) -> None:
-    """A measurement as JSON, with its circumstances."""
-    from glimpsenet.files import write_json
-    from glimpsenet.provenance import provenance
-
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out, {**provenance(device, seeds), **result})
-    say(f"wrote {out}")

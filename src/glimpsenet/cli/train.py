@@ -6,19 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
+from tyro.conf import OmitArgPrefixes
 
-from glimpsenet.cli.arguments import Device, Records, at_least
+from glimpsenet.cli.arguments import Device, Records
 from glimpsenet.cli.output import say
 from glimpsenet.config import Config
 from glimpsenet.data.config import DataConfig
+from glimpsenet.kinds import at_least
 from glimpsenet.models.config import ModelConfig
 from glimpsenet.recipes import RECIPES
-from glimpsenet.tables import counted, print_table
+from glimpsenet.reproduction.rows import ROWS, Setting
 from glimpsenet.training.config import TrainingConfig
-
-OPTIMISTIC = (
-    "measured on val, which chose the checkpoint: expect less on new images; keep some in test/CLASS for a fair number"
-)
 
 
 @dataclass(frozen=True)
@@ -59,90 +57,47 @@ if TYPE_CHECKING:
     Recipe = TrainingRun
 else:
     Recipe = tyro.extras.subcommand_type_from_defaults(
-        RUNS,
-        {name: inspect.cleandoc(recipe.__doc__ or "") for name, recipe in RECIPES.items()},
-        prefix_names=False,
+        RUNS, {name: inspect.cleandoc(recipe.__doc__ or "") for name, recipe in RECIPES.items()}, prefix_names=False
     )
 
 
 def train(recipe: Recipe) -> None:
     """Train a recipe; leaves a run folder with weights, metrics and logs."""
-    from glimpsenet.evaluation.tables import evaluation_table
+    from glimpsenet.evaluation.tables import training_report
     from glimpsenet.training.fit import fit
     from glimpsenet.training.run_folder import finished_summary
 
     complete = not recipe.overwrite and finished_summary(recipe.config, recipe.out) is not None
-    summary = fit(
-        recipe.config,
-        recipe.out,
-        resume=recipe.resume,
-        overwrite=recipe.overwrite,
-        device=recipe.device,
-        devices=recipe.devices,
-        num_nodes=recipe.num_nodes,
-    )
-    if summary:
-        if complete:
-            say(f"{recipe.out} holds this run already, complete: nothing was trained")
-        # While training, validation computes as training does, in bfloat16 where the device has it.
-        say(f"best on validation, at step {summary['best_step']} of {summary['steps']}; measured in float32:")
-        print_table(*evaluation_table({"learned": summary["metrics"]}, "val"))
-        if summary["test_metrics"] is None:
-            say(OPTIMISTIC)
-        else:
-            say("the same on the test images, which chose nothing:")
-            print_table(*evaluation_table({"learned": summary["test_metrics"]}, "test"))
-        if summary["skipped_images"]:
-            say(f"skipped {counted(len(summary['skipped_images']), 'unreadable image')}, named in summary.json")
-        say(f"the run is in {recipe.out}")
+    names = ("resume", "overwrite", "device", "devices", "num_nodes")
+    summary = fit(recipe.config, recipe.out, **{name: getattr(recipe, name) for name in names})
+    if not summary:  # not the first process
+        return
+    complete_note = [f"{recipe.out} already holds this run, complete: nothing was trained"] if complete else []
+    say(*complete_note, *training_report(summary), f"the run is in {recipe.out}")
 
 
 def reproduce(
     *,
     rows: tuple[str, ...] = (),
-    data: Path | None = None,
+    setting: OmitArgPrefixes[Setting] = Setting(),
     out: Path = Path("runs/reproduction"),
     records: Records = None,
     seeds: int = 1,
-    max_steps: int | None = None,
-    image_size: int | None = None,
-    backbone: str | None = None,
-    backbone_weights: Path | None = None,
     device: Device = "auto",
 ) -> None:
-    """Train the rows of the paper's Table 1 and report them beside the paper's numbers; goes on where it stopped.
+    """Train the rows of the report's Table 1 and report them beside its numbers; continues where it stopped.
 
     Args:
         rows: names of rows; all eight, one of ours and the plain backbone if none is given.
-        data: image folder with train/CLASS and val/CLASS; digit scenes if not given.
+        setting: what they are trained on.
         out: folder of the runs and the report.
         seeds: how often to train each row.
-        max_steps: optimiser steps a row; 800 on digits, 12 epochs on a folder if not given.
-        image_size: side of the images in pixels; glimpses keep their share.
-        backbone: a timm model for all rows.
-        backbone_weights: weights the pretrained rows start from.
     """
-    from glimpsenet.reproduction.rows import ROWS, Setting
-
-    at_least(1, seeds=seeds, max_steps=1 if max_steps is None else max_steps)
-    setting = Setting(data, max_steps, image_size, backbone, backbone_weights)
+    at_least(1, seeds=seeds)
     from glimpsenet.provenance import typed_command
-    from glimpsenet.reproduction.report import write_report
+    from glimpsenet.reproduction.report import summary_table, write_report
     from glimpsenet.reproduction.run import train_rows
 
     found = train_rows(rows or ROWS, out, setting, seeds=seeds, records=records, device=device, tell=say)
-    report = write_report(found, out, setting, command=typed_command())
-    print_table(
-        f"accuracy after the last glimpse, {report['data']}",
-        ["row", "seeds", "here", "first glimpse", "random", "mean s"],
-        [
-            [
-                row,
-                str(values["seeds"]),
-                *(f"{values[name]:.3f}" for name in ("accuracy", "first_glimpse", "random")),
-                f"{values['window_mean'][0]:.2f}",
-            ]
-            for row, values in report["rows"].items()
-        ],
-    )
+    say(summary_table(write_report(found, out, setting, command=typed_command())))
     say(f"the report is in {out / 'report.md'} and {out / 'report.html'}")

@@ -15,6 +15,26 @@ if TYPE_CHECKING:
     from glimpsenet.data.sample import Splits
 
 
+CORRUPTIONS = (
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "defocus_blur",
+    "glass_blur",
+    "motion_blur",
+    "zoom_blur",
+    "snow",
+    "frost",
+    "fog",
+    "brightness",
+    "contrast",
+    "elastic_transform",
+    "pixelate",
+    "jpeg_compression",
+)
+"""The 15 corruptions that ImageNet-C's score is the mean of; it has four more, meant for validation."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AugmentationConfig(Kind):
     """From photos to squares: for training at random, for evaluation always the same."""

@@ -10,7 +10,7 @@ upright image. It enables hit rates and the oracle; images that it does not name
 import csv
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -145,6 +145,8 @@ def open_folder(
         held_out["test"] = _list_split(root, "test", known, left_out)
     left_out.warn()
     _warn_of_empty_classes(held_out)
+    if training is not None and not config.skip_bad:
+        _check_some_headers(training, held_out.values(), seed)
     boxes = read_boxes(root / "boxes.csv", root) if (root / "boxes.csv").exists() else {}
     pixels: dict[str, Any] = {"channels": channels, "value_range": config.value_range}
     images = None
@@ -153,17 +155,20 @@ def open_folder(
         # AutoAugment moves pixels but cannot move boxes.
         carried = boxes if config.augmentation.keeps_boxes else {}
         images = PhotoDataset(training.files, training.labels, transform, boxes=carried, seed=seed, **pixels)
-        if not config.skip_bad:
-            _check_headers([file for file in training.files if file.suffix.lower() in HEIF_EXTENSIONS][:1])
-            for split in held_out.values():
-                places = sorted(spread_over_classes(split.labels, MOST_CHECKED, seed))
-                _check_headers([split.files[place] for place in places])
     transform = config.augmentation.evaluation_transform(image_size)
     datasets = {
         name: PhotoDataset(split.files, split.labels, transform, boxes=boxes, **pixels)
         for name, split in held_out.items()
     }
     return Splits(images, datasets["val"], datasets.get("test"), held_out["val"].classes, channels)
+
+
+def _check_some_headers(training: "_Listing", held_out: Iterable["_Listing"], seed: int) -> None:
+    """Refuse files that cannot be read before training rather than in its first validation."""
+    _check_headers([file for file in training.files if file.suffix.lower() in HEIF_EXTENSIONS][:1])
+    for split in held_out:
+        places = sorted(spread_over_classes(split.labels, MOST_CHECKED, seed))
+        _check_headers([split.files[place] for place in places])
 
 
 class _Listing(NamedTuple):

@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from glimpsenet.data.config import CORRUPTIONS
 from glimpsenet.data.finding import LeftOut, is_junk
 from glimpsenet.errors import DamagedError, MissingError, UserError
 
@@ -21,24 +22,6 @@ ALL_CLASSES, CHOSEN_CLASSES = 1000, 100
 FIRST_CLASS, LAST_CLASS = "n01440764", "n01855672"
 """First and 100th of ImageNet-1k's sorted WordNet ids: a copy in which they differ is another ImageNet."""
 
-CORRUPTIONS = (
-    "gaussian_noise",
-    "shot_noise",
-    "impulse_noise",
-    "defocus_blur",
-    "glass_blur",
-    "motion_blur",
-    "zoom_blur",
-    "snow",
-    "frost",
-    "fog",
-    "brightness",
-    "contrast",
-    "elastic_transform",
-    "pixelate",
-    "jpeg_compression",
-)
-"""The 15 corruptions that ImageNet-C's score is the mean of; it has four more, meant for validation."""
 GROUPS = ("noise", "blur", "weather", "digital", "extra")
 """ImageNet-C's archives: unpacked as they come, the corruptions lie in folders of these names."""
 SEVERITIES = ("1", "2", "3", "4", "5")

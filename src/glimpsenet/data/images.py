@@ -1,7 +1,7 @@
 """Reading photos as they come: any mode Pillow knows -> RGB uint8, upright.
 
 What becomes of each mode is in :mod:`glimpsenet.data.pixels`; the EXIF orientation is applied. Whatever cannot be read
-is an :class:`UnreadableImageError` that names the file.
+is an :class:`~glimpsenet.errors.UnreadableImageError` that names the file.
 
 Files may be a stranger's. Only the decoders of known formats are asked (Pillow would hand PostScript to Ghostscript,
 whatever the file is called), only regular files are opened (a pipe would be waited for), and the size that a file

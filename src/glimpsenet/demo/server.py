@@ -72,72 +72,17 @@ def build_app(exhibits: Sequence[Exhibit], examples: Sequence[Example], host: st
         examples: images to pick from.
         host: where it will listen; on loopback it answers to this machine's names only, whatever name servers say.
     """
-    about = {
-        "palette": PALETTE,
-        "longest_arrow": LONGEST,
-        "max_bytes": MAX_BYTES,
-        "max_pixels": MAX_PIXELS,
-        "num_examples": len(examples),
-        "runs": [exhibit.describe() for exhibit in exhibits],
-    }
-    # Looks are short and go side by side; sweeps and decoding are long or large, and go one at a time.
-    quick, slow = anyio.CapacityLimiter(max(2, os.cpu_count() or 1)), anyio.CapacityLimiter(1)
-
-    def exhibit_of(request: Request) -> Exhibit:
-        place = request.path_params["run"]
-        if place >= len(exhibits):
-            raise UserError(f"there is no run {place} on this page; reload it")
-        return exhibits[place]
-
-    async def tell_about(_: Request) -> Response:
-        return JSONResponse(about)
-
-    async def open_picture(request: Request) -> Response:
-        exhibit, upload = exhibit_of(request), await _body(request, "application/octet-stream")
-        url = await anyio.to_thread.run_sync(lambda: to_url(make_square(upload, exhibit.run)), limiter=slow)
-        return JSONResponse({"picture": url})
-
-    def ask(call: Callable[[Exhibit, Question], dict[str, Any]], limiter: anyio.CapacityLimiter) -> Any:
-        async def endpoint(request: Request) -> Response:
-            exhibit, body = exhibit_of(request), await _body(request, "application/json")
-            try:
-                question = read_question(json.loads(body))
-            except (ValueError, RecursionError) as error:
-                raise DamagedError(f"cannot read the question: not JSON: {error}") from error
-            return JSONResponse(await anyio.to_thread.run_sync(call, exhibit, question, limiter=limiter))
-
-        return endpoint
-
-    async def list_examples(request: Request) -> Response:
-        try:
-            start, count = (int(request.query_params[name]) for name in ("start", "count"))
-        except (KeyError, ValueError) as error:
-            raise UserError("say which examples: ?start=0&count=8") from error
-        chosen = range(len(examples))[max(0, start) : max(0, start) + min(count, MAX_EXAMPLES)]
-        describe = functools.partial(_describe_example, examples, exhibits[0].run)
-        rows = [await anyio.to_thread.run_sync(describe, place, limiter=slow) for place in chosen]
-        return JSONResponse(rows)
-
-    async def send_example(request: Request) -> Response:
-        place = request.path_params["place"]
-        if place >= len(examples):
-            raise UserError(f"there is no example {place}; reload the page")
-        example = await anyio.to_thread.run_sync(examples.__getitem__, place, limiter=slow)
-        return Response(example.data, media_type="application/octet-stream")
-
-    async def page(_: Request) -> Response:
-        return FileResponse(f"{STATIC}/index.html")
-
+    show = _Show(exhibits, examples)
     return Starlette(
         routes=[
-            Route("/", page),
-            Route("/api/about", tell_about),
-            Route("/api/examples", list_examples),
-            Route("/api/examples/{place:int}", send_example),
-            Route("/api/runs/{run:int}/picture", open_picture, methods=["POST"]),
-            Route("/api/runs/{run:int}/look", ask(Exhibit.look, quick), methods=["POST"]),
-            Route("/api/runs/{run:int}/sweep", ask(Exhibit.sweep, slow), methods=["POST"]),
-            Route("/api/runs/{run:int}/field", ask(Exhibit.field, slow), methods=["POST"]),
+            Route("/", _page),
+            Route("/api/about", show.tell_about),
+            Route("/api/examples", show.list_examples),
+            Route("/api/examples/{place:int}", show.send_example),
+            Route("/api/runs/{run:int}/picture", show.open_picture, methods=["POST"]),
+            Route("/api/runs/{run:int}/look", show.ask(Exhibit.look, show.quick), methods=["POST"]),
+            Route("/api/runs/{run:int}/sweep", show.ask(Exhibit.sweep, show.slow), methods=["POST"]),
+            Route("/api/runs/{run:int}/field", show.ask(Exhibit.field, show.slow), methods=["POST"]),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
         middleware=[
@@ -146,6 +91,70 @@ def build_app(exhibits: Sequence[Exhibit], examples: Sequence[Example], host: st
         ],
         exception_handlers={UserError: _refuse, HTTPException: _refuse, ClientDisconnect: _leave, Exception: _fail},
     )
+
+
+async def _page(_: Request) -> Response:
+    return FileResponse(f"{STATIC}/index.html")
+
+
+class _Show:
+    """What the addresses under /api answer."""
+
+    def __init__(self, exhibits: Sequence[Exhibit], examples: Sequence[Example]):
+        self.exhibits, self.examples = exhibits, examples
+        self.about: dict[str, Any] = {
+            "palette": PALETTE,
+            "longest_arrow": LONGEST,
+            "max_bytes": MAX_BYTES,
+            "max_pixels": MAX_PIXELS,
+            "num_examples": len(examples),
+            "runs": [exhibit.describe() for exhibit in exhibits],
+        }
+        # Looks are short and go side by side; sweeps and decoding are long or large, and go one at a time.
+        self.quick = anyio.CapacityLimiter(max(2, os.cpu_count() or 1))
+        self.slow = anyio.CapacityLimiter(1)
+
+    def exhibit_of(self, request: Request) -> Exhibit:
+        place = request.path_params["run"]
+        if place >= len(self.exhibits):
+            raise UserError(f"there is no run {place} on this page; reload it")
+        return self.exhibits[place]
+
+    async def tell_about(self, _: Request) -> Response:
+        return JSONResponse(self.about)
+
+    async def open_picture(self, request: Request) -> Response:
+        exhibit, upload = self.exhibit_of(request), await _body(request, "application/octet-stream")
+        url = await anyio.to_thread.run_sync(lambda: to_url(make_square(upload, exhibit.run)), limiter=self.slow)
+        return JSONResponse({"picture": url})
+
+    def ask(self, call: Callable[[Exhibit, Question], dict[str, Any]], limiter: anyio.CapacityLimiter) -> Any:
+        async def endpoint(request: Request) -> Response:
+            exhibit, body = self.exhibit_of(request), await _body(request, "application/json")
+            try:
+                question = read_question(json.loads(body))
+            except (ValueError, RecursionError) as error:
+                raise DamagedError(f"cannot read the question: not JSON: {error}") from error
+            return JSONResponse(await anyio.to_thread.run_sync(call, exhibit, question, limiter=limiter))
+
+        return endpoint
+
+    async def list_examples(self, request: Request) -> Response:
+        try:
+            start, count = (int(request.query_params[name]) for name in ("start", "count"))
+        except (KeyError, ValueError) as error:
+            raise UserError("say which examples: ?start=0&count=8") from error
+        chosen = range(len(self.examples))[max(0, start) : max(0, start) + min(count, MAX_EXAMPLES)]
+        describe = functools.partial(_describe_example, self.examples, self.exhibits[0].run)
+        rows = [await anyio.to_thread.run_sync(describe, place, limiter=self.slow) for place in chosen]
+        return JSONResponse(rows)
+
+    async def send_example(self, request: Request) -> Response:
+        place = request.path_params["place"]
+        if place >= len(self.examples):
+            raise UserError(f"there is no example {place}; reload the page")
+        example = await anyio.to_thread.run_sync(self.examples.__getitem__, place, limiter=self.slow)
+        return Response(example.data, media_type="application/octet-stream")
 
 
 class SafeHeaders:

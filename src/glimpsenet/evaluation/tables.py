@@ -2,7 +2,54 @@
 
 from typing import Any
 
+from glimpsenet.errors import printable
 from glimpsenet.tables import Table, counted
+
+OPTIMISTIC = (
+    "measured on val, which chose the checkpoint: expect less on new images; keep some in test/CLASS for a fair number"
+)
+
+
+def evaluation_report(result: dict[str, Any], classes: list[str]) -> list[Table | str]:
+    """What ``glimpsenet evaluate`` prints, of :func:`~glimpsenet.evaluation.run.evaluate_run`'s result."""
+    results = policies_of(result)
+    shown = judged(result)
+    skipped = shown["skipped"]
+    noted = skipped and f"skipped {counted(len(skipped), 'unreadable image')}; the first: {printable(skipped[0])}"
+    lines = [
+        evaluation_table(results, result["split"]),
+        gain_line(results, result.get("gain_due_to_placement")),
+        OPTIMISTIC if result["split"] == "val" else None,
+        noted,
+        class_table(shown, classes) or f"the accuracy of each of {len(classes)} classes is in the JSON output",
+    ]
+    return [line for line in lines if line]
+
+
+def training_report(summary: dict[str, Any]) -> list[Table | str]:
+    """What ``glimpsenet train`` prints, of :func:`~glimpsenet.training.fit.fit`'s summary."""
+    test, skipped = summary["test_metrics"], summary["skipped_images"]
+    # While training, validation computes as training does, in bfloat16 where the device has it.
+    best = f"best on validation, at step {summary['best_step']} of {summary['steps']}; measured in float32:"
+    lines = [best, evaluation_table({"learned": summary["metrics"]}, "val")]
+    if test is None:
+        lines.append(OPTIMISTIC)
+    else:
+        lines += ["the same on the test images, which chose nothing:", evaluation_table({"learned": test}, "test")]
+    if skipped:
+        lines.append(f"skipped {counted(len(skipped), 'unreadable image')}, named in summary.json")
+    return lines
+
+
+def policies_of(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Policy -> what was measured under it, of one policy or of all."""
+    return result.get("policies") or {result["policy"]: result}
+
+
+def judged(result: dict[str, Any]) -> dict[str, Any]:
+    """What was measured under the learned policy, or else under the only one."""
+    results = policies_of(result)
+    return results.get("learned") or next(iter(results.values()))
 
 
 def evaluation_table(results: dict[str, dict[str, Any]], split: str) -> Table:

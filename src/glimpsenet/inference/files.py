@@ -20,10 +20,12 @@ from torch import Tensor
 from glimpsenet import geometry
 from glimpsenet.data.folder import PhotoDataset
 from glimpsenet.data.loading import InOrder, create_loader
+from glimpsenet.errors import MissingError, UnreadableImageError
 from glimpsenet.inference.early_exit import NEVER, ExitRule, Predictor
 from glimpsenet.inference.fast import accelerate
 from glimpsenet.policies.base import Policy
 from glimpsenet.runs import Run
+from glimpsenet.tables import Table, counted
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,52 @@ def predict(
                 windows=output.windows[row, :looks].cpu(),
                 boxes=(windows[row, :looks] - size / 2) / scale + centre,
             )
+
+
+def predict_rows(
+    run: Run,
+    files: Sequence[str | Path],
+    *,
+    top: int = 3,
+    batch_size: int = 32,
+    rule: ExitRule = NEVER,
+    skip_bad: bool = False,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """:func:`predict` without its pictures: the rows of ``predict --json``, and what was wrong with skipped files.
+
+    Args:
+        run: from :func:`~glimpsenet.runs.run.load_run`.
+        files: image files.
+        top: classes to report for each image.
+        batch_size: images at a time.
+        rule: when to stop.
+        skip_bad: go on without files that cannot be read.
+
+    Raises:
+        UserError: for a file that cannot be read, without ``skip_bad``; if none can.
+    """
+    rows: list[dict[str, Any]] = []
+    skipped: list[str] = []
+    for prediction in predict(run, files, batch_size=batch_size, rule=rule):
+        if isinstance(prediction, Prediction):
+            rows.append(prediction.to_dict(top))
+        elif skip_bad:
+            skipped.append(prediction.problem)
+        else:
+            raise UnreadableImageError(f"{prediction.problem}; remove the file or skip unreadable images")
+    if not rows:
+        raise MissingError(f"no readable image among {counted(len(files), 'file')}; the first: {skipped[0]}")
+    return rows, skipped
+
+
+def prediction_table(rows: list[dict[str, Any]], early_exit: bool = False) -> Table:
+    """The answer for each image, and what it was after the first glimpse; with early exit, how many it took."""
+    columns = ["file", "class", "probability", "after the first glimpse", *(["glimpses"] if early_exit else [])]
+    cells = [
+        [row["file"], row["class"], f"{row['probability']:.2f}", row["glimpses"][0]["class"], str(len(row["glimpses"]))]
+        for row in rows
+    ]
+    return Table(counted(len(rows), "image"), columns, [line[: len(columns)] for line in cells])
 
 
 def to_csv(rows: list[dict[str, Any]]) -> str:

@@ -23,11 +23,22 @@ from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
 from glimpsenet import geometry
+from glimpsenet.data.loading import InOrder, create_loader
 from glimpsenet.data.sample import Batch
 from glimpsenet.errors import MissingError, UnreadableImageError
-from glimpsenet.inspection.figures import as_shown, draw_window, glimpse_color, label, save_result, show_image
+from glimpsenet.inspection.figures import (
+    as_shown,
+    draw_window,
+    glimpse_color,
+    label,
+    save_figure,
+    save_result,
+    show_image,
+)
+from glimpsenet.inspection.photo import validation_images
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.policies.base import Policy
+from glimpsenet.runs import Run
 
 REPEATED_IOU = 0.5
 """Two windows that overlap more than this show the same."""
@@ -92,6 +103,12 @@ class DatasetScanpaths:
             return None
         share = geometry.covered_share(self.windows[known], self.boxes[known, None], self.image_size)
         return [0.0, *(share >= geometry.HIT_SHARE)[:, 1:].double().mean(0).tolist()]
+
+    def save_all(self, folder: Path) -> None:
+        """dataset.json, dataset.png and examples.png."""
+        for name in ("dataset.json", "dataset.png"):
+            self.save(folder / name)
+        save_figure(self.plot_examples(), folder / "examples.png")
 
     def density(self, glimpse: int, cells: int = 80) -> Float[Tensor, "cells cells"]:
         """Share of images whose window of ``glimpse`` covers each cell of a grid over the image, row y, column x."""
@@ -210,6 +227,18 @@ def scan_dataset(
     return DatasetScanpaths(
         windows, predicted == labels, boxes, labels, predicted, image_size, names, kept(True), kept(False)
     )
+
+
+def scan_run(run: Run, data: Path | None = None) -> DatasetScanpaths:
+    """A run's scanpaths over its validation images, or those of another folder.
+
+    Raises:
+        UserError: for data that cannot be read.
+        ValueError: for a model that takes the first glimpse only.
+    """
+    photos = validation_images(run, data)
+    batches = create_loader(photos, InOrder(len(photos)), 64)
+    return scan_dataset(run.model, batches, image_size=run.config.model.image_size, classes=run.classes)
 
 
 class _ExamplePicker:

@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from glimpsenet import geometry
-from glimpsenet.errors import printable
+from glimpsenet.errors import UserError, printable
 from glimpsenet.files import write_aside, write_json
 from glimpsenet.inspection.fonts import readable_text
 
@@ -137,6 +137,17 @@ def save_result(
             aside.write_text(to_csv())
     else:
         save_figure(plot(), file)
+
+
+def save_confusion(matrix: list[list[int]] | None, classes: list[str], file: Path) -> None:
+    """A confusion matrix as a picture.
+
+    Raises:
+        UserError: if it was not kept, for too many classes.
+    """
+    if matrix is None:
+        raise UserError(f"a confusion matrix of {len(classes)} classes is too large to draw")
+    save_figure(plot_confusion(matrix, classes), file)
 
 
 def plot_confusion(matrix: list[list[int]], classes: list[str]) -> Figure:

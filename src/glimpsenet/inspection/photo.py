@@ -1,6 +1,6 @@
 """A run's look at one image file: what the tools of inspection begin with."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
@@ -8,9 +8,10 @@ from torch import Tensor
 from glimpsenet.data.images import read_image
 from glimpsenet.data.loading import open_data
 from glimpsenet.data.sample import GlimpseDataset
-from glimpsenet.errors import SettingError, UserError
+from glimpsenet.errors import SettingError, UserError, printable
 from glimpsenet.inference.files import true_class
 from glimpsenet.inspection import gradients
+from glimpsenet.inspection.config import Look
 from glimpsenet.inspection.injection import parse_windows
 from glimpsenet.policies.baselines import FixedGlimpses
 from glimpsenet.runs import Run
@@ -30,27 +31,34 @@ def read_photo(run: Run, image: Path) -> Tensor:
 
 
 def observe_photo(
-    run: Run, image: Path, label: str | None = None, windows: Sequence[str] = (), *, allow_outside: bool = False
-) -> gradients.Scene:
+    run: Run, image: Path, look: Look | None = None, *, tell: Callable[[str], None] = lambda text: None
+) -> tuple[gradients.Scene, gradients.WindowLoss]:
     """Let a run look at an image file.
 
     Args:
         run: from :func:`~glimpsenet.runs.run.load_run`.
         image: the file.
-        label: the true class, by name; that of its folder or else the predicted one if None.
-        windows: to inject, as ``GLIMPSE=s,tx,ty``; later glimpses react.
-        allow_outside: accept windows that leave the image.
+        look: whose loss, and which windows are injected.
+        tell: is told whose loss it is.
+
+    Returns:
+        The scene, and the loss to differentiate.
 
     Raises:
         UserError: for a file that cannot be read, an unknown class or an impossible window.
     """
+    look = look or Look()
     picture = read_photo(run, image)
-    if label is not None and label not in run.classes:
-        raise SettingError(f"the run has no class '{label}'; it has {', '.join(run.classes[:12])}...")
-    injected = parse_windows(windows, run.model.num_glimpses, allow_outside=allow_outside)
-    name = label or true_class(image, run.classes)
+    if look.label is not None and look.label not in run.classes:
+        raise SettingError(f"the run has no class '{look.label}'; it has {', '.join(run.classes[:12])}...")
+    injected = parse_windows(look.set, run.model.num_glimpses, allow_outside=look.allow_outside)
+    known = true_class(image, run.classes)
+    name = look.label or known
     policy = FixedGlimpses(injected, otherwise=run.model.policy) if injected else None
-    return gradients.observe(run.model, picture, None if name is None else run.classes.index(name), policy=policy)
+    scene = gradients.observe(run.model, picture, None if name is None else run.classes.index(name), policy=policy)
+    source = "" if look.label else " (the folder's)" if known else " (the predicted one; a label names another)"
+    tell(printable(f"loss of class '{run.classes[scene.label]}'{source}"))
+    return scene, gradients.by_name(look.loss, run.config.training.auxiliary_weight)
 
 
 def validation_images(run: Run, data: Path | None = None) -> GlimpseDataset:

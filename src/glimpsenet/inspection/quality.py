@@ -27,13 +27,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 from torch import Tensor
 
-from glimpsenet.inspection.figures import PALETTE, save_result
+from glimpsenet.files import write_json
+from glimpsenet.inspection.figures import PALETTE, save_figure, save_result
 from glimpsenet.inspection.gradients import WindowLoss, check_glimpse, last_loss, observe
 from glimpsenet.inspection.sweep import PARAMETERS, NoRoomError, Parameter, Sweep, sweep
 from glimpsenet.intervals import bootstrap_interval, wilson_interval
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.models.sampling import GlimpseGenerator
 from glimpsenet.policies.base import Policy, ScaleRange
+from glimpsenet.tables import Table
 
 SMOOTHING = 0.1
 """Share of the range over which the loss is averaged."""
@@ -294,6 +296,19 @@ def compare_qualities(named: dict[str, GradientQuality]) -> Figure:
     figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=9, frameon=False)
     figure.supxlabel("parameter of the window", fontsize=9)
     return figure
+
+
+def save_qualities(named: dict[str, GradientQuality], folder: Path) -> None:
+    """quality.json and quality.png."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "quality.json", {name: result.to_dict() for name, result in named.items()})
+    save_figure(compare_qualities(named), folder / "quality.png")
+
+
+def quality_table(named: dict[str, GradientQuality]) -> Table:
+    """What ``glimpsenet inspect quality`` prints."""
+    head, *rows = format_table(named)
+    return Table("gradient quality, 95% intervals over images", head, rows)
 
 
 def format_table(named: dict[str, GradientQuality]) -> list[list[str]]:

@@ -13,11 +13,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
-from glimpsenet.inference import Prediction
+from glimpsenet.data.spread import spread_over_folders
+from glimpsenet.errors import UnreadableImageError
+from glimpsenet.inference import ExitRule, Prediction, Unreadable, predict
+from glimpsenet.inference.early_exit import NEVER
 from glimpsenet.inference.files import true_class
 from glimpsenet.inspection.figures import as_shown, draw_window, frame, glimpse_color, label, save_result, show_image
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.policies.base import Policy
+from glimpsenet.runs import Run
 
 MAX_ROWS = 6
 """More images than this make a picture that no screen or page shows whole."""
@@ -125,6 +129,22 @@ def scanpaths(
             for row in range(len(images))
         ]
     )
+
+
+def draw_files(run: Run, files: Sequence[Path], figure: Path, rule: ExitRule = NEVER) -> int:
+    """Draw the scanpaths of image files; of more than MAX_ROWS, as many spread over their folders. How many were drawn.
+
+    Raises:
+        UserError: for a file that cannot be read.
+    """
+    drawn = spread_over_folders(files, MAX_ROWS, run.config.seed)
+    found: list[Prediction] = []
+    for prediction in predict(run, drawn, rule=rule):
+        if isinstance(prediction, Unreadable):
+            raise UnreadableImageError(prediction.problem)
+        found.append(prediction)
+    gather(found).save(figure)
+    return len(drawn)
 
 
 def gather(predictions: Sequence[Prediction]) -> Scanpaths:

@@ -7,6 +7,7 @@ glimpse; of several runs, one colour each, the largest tensor and the mean over 
 """
 
 import csv
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from glimpsenet.errors import DamagedError, MissingError
+from glimpsenet.errors import DamagedError, MissingError, SettingError
 from glimpsenet.inspection.figures import PALETTE, glimpse_color, save_figure
 from glimpsenet.runs import LOCALIZATION, LOCALIZATION_COLUMNS
 
@@ -97,6 +98,18 @@ def plot_statistics(runs: Mapping[str, Statistics]) -> Figure:
                 mean = _together(np.mean, [series.mean for series in glimpses])
                 _draw_band(axes[name], glimpses[0].step[: len(low)], low, high, mean, _color(place), run)
     return _finish(figure, axes)
+
+
+def draw_statistics(runs: Sequence[Path], figure: Path) -> None:
+    """One run's statistics, or several over each other, as a picture.
+
+    Raises:
+        UserError: for a run without statistics, or no run.
+    """
+    if not runs:
+        raise SettingError("no runs: name run folders")
+    read = {os.path.normpath(run): read_statistics(run) for run in runs}
+    save_figure(next(iter(read.values())).plot() if len(read) == 1 else plot_statistics(read), figure)
 
 
 def read_statistics(run: Path) -> Statistics:

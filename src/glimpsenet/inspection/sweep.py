@@ -24,7 +24,8 @@ from torch import Tensor
 from glimpsenet import geometry
 from glimpsenet.files import write_aside
 from glimpsenet.inspection.arrows import draw_arrows
-from glimpsenet.inspection.figures import draw_window, glimpse_color, save_result, show_image
+from glimpsenet.inspection.config import SweepSettings
+from glimpsenet.inspection.figures import draw_window, glimpse_color, save_figure, save_result, show_image
 from glimpsenet.inspection.gradients import Scene, WindowLoss, check_glimpse, last_loss, probe
 from glimpsenet.policies.base import ScaleRange
 
@@ -49,6 +50,12 @@ class Sweep:
     windows: Float[Tensor, "point 3"]
     full_gradient: Float[Tensor, "point 3"]
     """dL/d(s, tx, ty) at each point, for arrows."""
+
+    @property
+    def verdict(self) -> str:
+        """In words: slope, whether it has the wanted sign, and how straight the gradient is."""
+        sign = "as wanted" if self.has_wanted_sign else "the wrong way"
+        return f"{self.parameter}: slope {self.slope:+.4g} ({sign}), R^2 {self.r_squared:.3f}"
 
     @property
     def slope(self) -> float:
@@ -139,6 +146,44 @@ def sweep(
     windows[:, column] = values
     losses, gradients = (part.cpu() for part in probe(scene, glimpse, windows, loss))
     return Sweep(parameter, glimpse, values, losses, gradients[:, column], windows, gradients)
+
+
+def sweep_all(
+    scene: Scene, settings: SweepSettings | None = None, *, scale_range: ScaleRange, loss: WindowLoss = last_loss
+) -> tuple[list[Sweep], list[str]]:
+    """A sweep of each parameter that has room, and why the others were left out.
+
+    Args:
+        scene: from :func:`glimpsenet.inspection.gradients.observe`.
+        settings: what is swept.
+        scale_range: of the model's windows.
+        loss: of which the derivative is taken.
+
+    Raises:
+        ValueError: if none has room; see :func:`sweep`.
+    """
+    settings = settings or SweepSettings()
+    limits = {"glimpse": settings.glimpse, "points": settings.points, "scale_range": scale_range}
+    found: list[Sweep] = []
+    refusals: list[str] = []
+    for name in PARAMETERS if settings.parameter == "all" else (settings.parameter,):
+        try:
+            found.append(sweep(scene, name, **limits, loss=loss))
+        except NoRoomError as error:
+            refusals.append(str(error))
+    if not found:
+        raise ValueError("; ".join(refusals))
+    return found, refusals
+
+
+def save_sweeps(scene: Scene, sweeps: Sequence[Sweep], folder: Path, *, gif: bool = False) -> None:
+    """A PNG and a CSV of each sweep, a GIF of the moving window if asked for, and one PNG of all."""
+    for result in sweeps:
+        for suffix in ("png", "csv"):
+            result.save(folder / f"{result.parameter}.{suffix}")
+        if gif:
+            animate_sweep(scene, result, folder / f"{result.parameter}.gif")
+    save_figure(plot_sweeps(sweeps), folder / "sweep.png")
 
 
 def plot_sweeps(sweeps: Sequence[Sweep]) -> Figure:

@@ -285,3 +285,39 @@ def _where_else(name: str) -> str:
         if kinds := family.kinds.having(name):  # pyright: ignore[reportAttributeAccessIssue]
             return f"{part} '{kinds[0]}' has one: {part}={family.kinds[kinds[0]].__name__}({name}=...)"  # pyright: ignore
     return did_you_mean(name, settings_of(ModelConfig))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MGNetConfig:
+    """MGNet's architecture; a checkpoint is read with the settings it was trained with, by default the paper's."""
+
+    backbone: str = "resnet18"
+    """The ResNet it was trained with."""
+    num_glimpses: int = 4
+    """T, the first glimpse included."""
+    scale_factor: float = 2.33
+    """Image size over glimpse size: glimpses have floor(image_size / scale_factor) pixels a side."""
+    scale_range: tuple[float, float] = (0.2, 0.5)
+    """Smallest and largest half side s of a window."""
+    image_size: int = 224
+    """Side of the square image in pixels."""
+
+    def model(self) -> ModelConfig:
+        """The same in our settings.
+
+        Raises:
+            SettingError: for settings that do not fit together.
+        """
+        require(self.scale_factor >= 1, f"scale_factor must be 1 or more, got {self.scale_factor}")
+        return ModelConfig(
+            backbone=self.backbone,
+            num_glimpses=self.num_glimpses,
+            image_size=self.image_size,
+            glimpse_size=int(self.image_size // self.scale_factor),
+            scale_range=self.scale_range,
+            batch_norm="shared",
+            sampling=BilinearConfig(align_corners=True),
+            clue=AffineClueConfig(),
+            fusion=AttentionConfig(),
+            policy=LinearConfig(),
+        )

@@ -14,6 +14,7 @@ from glimpsenet.provenance import common_machine
 from glimpsenet.recipes import PAPER
 from glimpsenet.reproduction.figures import plot_rows, plot_scanpaths_by_row
 from glimpsenet.reproduction.rows import OURS, REPORTED, WHOLE, Setting
+from glimpsenet.tables import Table
 from glimpsenet.templates import render
 from glimpsenet.training.series import Record
 
@@ -243,3 +244,18 @@ def to_markdown(sections: Sequence[Section]) -> str:
 def to_html(sections: Sequence[Section]) -> str:
     """One file without links: pictures are inside."""
     return render("report.html", sections=sections)
+
+
+def summary_table(report: dict[str, Any]) -> Table:
+    """What ``glimpsenet reproduce`` prints, of :func:`write_report`'s numbers."""
+    columns = ["row", "seeds", "here", "first glimpse", "random", "mean s"]
+    rows = [
+        [
+            row,
+            str(values["seeds"]),
+            *(f"{values[name]:.3f}" for name in ("accuracy", "first_glimpse", "random")),
+            f"{values['window_mean'][0]:.2f}",
+        ]
+        for row, values in report["rows"].items()
+    ]
+    return Table(f"accuracy after the last glimpse, {report['data']}", columns, rows)

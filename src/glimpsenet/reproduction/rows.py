@@ -12,6 +12,7 @@ from pathlib import Path
 from glimpsenet.config import Config
 from glimpsenet.data.config import DigitsConfig, FolderConfig
 from glimpsenet.errors import SettingError
+from glimpsenet.kinds import at_least
 from glimpsenet.recipes import (
     PAPER,
     baseline,
@@ -53,6 +54,9 @@ class Setting:
     """A timm model; the small CNN on digits, ResNet-18 on a folder if None."""
     backbone_weights: Path | None = None
     """Weights for the pretrained rows; timm's download on a folder, made by the command on digits if None."""
+
+    def __post_init__(self):
+        at_least(1, max_steps=1 if self.max_steps is None else self.max_steps)
 
     @property
     def on_digits(self) -> bool:

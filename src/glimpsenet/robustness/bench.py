@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,7 +20,6 @@ from torch import Tensor
 
 from glimpsenet.data.finding import LeftOut, find_images
 from glimpsenet.data.folder import PhotoDataset
-from glimpsenet.data.imagenet import CORRUPTIONS
 from glimpsenet.data.loading import open_data
 from glimpsenet.data.sample import GlimpseDataset, collate
 from glimpsenet.errors import MissingDataError, UnreadableImageError, UserError
@@ -37,37 +36,13 @@ from glimpsenet.robustness.attacks import (
     score_loss,
     white_box_parts,
 )
-from glimpsenet.robustness.corruptions import SEVERITIES, corrupt, import_corruptions
+from glimpsenet.robustness.config import Attack, Protocol
+from glimpsenet.robustness.corruptions import corrupt, import_corruptions
 from glimpsenet.runs import Run
 
-Attack = Literal["mgnet", "pgd", "score", "autoattack", "square", "unbounded"]
-ATTACKS: tuple[Attack, ...] = ("mgnet", "pgd", "score", "autoattack", "square", "unbounded")
 WHITE_BOX = ("pgd", "score", "autoattack")
 """Those that a black-box or transferred attack must not beat."""
 TRANSFER = "transfer"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """What is tried."""
-
-    attacks: tuple[Attack, ...] = ATTACKS
-    eps: float = 4 / 255
-    """Largest change of a pixel, 0..1."""
-    steps: int = 50
-    restarts: int = 5
-    queries: int = 1000
-    """Answers that the Square attack asks for an image."""
-    targets: int = 9
-    """Classes that AutoAttack's targeted attacks aim at, one after the other: most of the time it takes."""
-    corruptions: tuple[str, ...] = CORRUPTIONS
-    severities: tuple[int, ...] = SEVERITIES
-    batch_size: int = 50
-    seed: int = 0
-
-    def pgd(self) -> PGD:
-        """The sound protocol; the step that reaches any point of the range in ten."""
-        return PGD(eps=self.eps, step=self.eps / 4, steps=self.steps, restarts=self.restarts)
 
 
 @dataclass(frozen=True)
@@ -100,6 +75,12 @@ class Subject:
         return range(1, self.model.num_glimpses + 1)
 
 
+def sound_pgd(protocol: Protocol) -> PGD:
+    """PGD in pixel space; its step reaches any point of the range in ten."""
+    eps = protocol.eps / 255
+    return PGD(eps=eps, step=eps / 4, steps=protocol.steps, restarts=protocol.restarts)
+
+
 def draw_images(dataset: GlimpseDataset, count: int, seed: int, device: torch.device) -> Images:
     """``count`` images of a data set (all of a smaller one), drawn without repetition.
 
@@ -119,7 +100,6 @@ def bench_robustness(
     *,
     plain: Sequence[Run] = (),
     data: Path | None = None,
-    images: int = 200,
     protocol: Protocol | None = None,
     imagenet_c: Path | None = None,
     tell: Callable[[str], None] = lambda _: None,
@@ -130,7 +110,6 @@ def bench_robustness(
         run: the model that glimpses.
         plain: runs with one glimpse of the whole image, trained on the same classes.
         data: image folder with val/CLASS (or test/CLASS, which goes before); the run's own data if None.
-        images: how many are drawn.
         protocol: what is tried; everything if None.
         imagenet_c: a folder CORRUPTION/SEVERITY/CLASS of ready images instead of those made here.
         tell: is told what was measured.
@@ -140,56 +119,65 @@ def bench_robustness(
     """
     protocol = protocol or Protocol()
     _check_possible(protocol, imagenet_c)
+    _check_alike(run, plain)
     config = run.config if data is None else run.config.with_data(data)
-    splits = open_data(config, run.classes, run.channels)
-    device = run.model.classifier.weight.device
-    split, held_out = splits.held_out()
-    chosen = draw_images(held_out, images, protocol.seed, device)
+    split, held_out = open_data(config, run.classes, run.channels).held_out()
+    chosen = draw_images(held_out, protocol.images, protocol.seed, run.model.classifier.weight.device)
     subjects = [Subject(str(one.folder), one.model) for one in (run, *plain)]
-    for one in plain:
-        if (one.classes, one.channels, one.config.model.image_size) != (
-            run.classes,
-            run.channels,
-            run.config.model.image_size,
-        ):
-            raise UserError(f"{one.folder} and {run.folder} have other classes, channels or image sizes")
     for subject in subjects:
-        for count in subject.counts:
-            _clean(subject, count, chosen, protocol)
-            for attack in protocol.attacks:
-                if _applies(attack, subject, count):
-                    _attack(subject, attack, count, chosen, protocol)
-                    tell(_line(subject, attack, count))
+        _try_attacks(subject, chosen, protocol, tell)
     transferred = _transfers(subjects, chosen, protocol)
-    left_out = LeftOut()
-    for name, severity in _conditions(protocol):
-        ready = None if imagenet_c is None else _open_ready(imagenet_c / name / str(severity), run, left_out)
-        for subject in subjects:
-            batches = (
-                _made(chosen, name, severity, protocol) if ready is None else _drawn(ready, images, protocol, device)
-            )
-            subject.corrupted[name, severity] = _right_after_each_glimpse(subject.model, batches)
-        tell(
-            f"{name} {severity}: "
-            + "  ".join(f"{s.corrupted[name, severity].double().mean(0)[-1]:.3f}" for s in subjects)
-        )
-    left_out.warn()
+    _try_corruptions(subjects, chosen, protocol, None if imagenet_c is None else (imagenet_c, run), tell)
+    names = ("steps", "restarts", "queries", "targets", "seed")
     return {
         "images": len(chosen.labels),
         "split": split,
-        "eps": protocol.eps,
+        "eps": protocol.eps / 255,
         "protocol": {
-            "steps": protocol.steps,
-            "restarts": protocol.restarts,
-            "queries": protocol.queries,
-            "targets": protocol.targets,
-            "seed": protocol.seed,
+            **{name: getattr(protocol, name) for name in names},
             "corrupted_images": "made of the images" if imagenet_c is None else str(imagenet_c),
         },
         "models": [_describe(subject, protocol) for subject in subjects],
         "differences": [_difference(subjects[0], other) for other in subjects[1:]],
         "masking": _check_masking(subjects, transferred),
     }
+
+
+def _check_alike(run: Run, plain: Sequence[Run]) -> None:
+    """Refuse runs that cannot see the same images."""
+    for one in plain:
+        size, own = one.config.model.image_size, run.config.model.image_size
+        if (one.classes, one.channels, size) != (run.classes, run.channels, own):
+            raise UserError(f"{one.folder} and {run.folder} have other classes, channels or image sizes")
+
+
+def _try_attacks(subject: Subject, images: Images, protocol: Protocol, tell: Callable[[str], None]) -> None:
+    """Every attack on the answer after every number of glimpses that it applies to."""
+    for count in subject.counts:
+        _clean(subject, count, images, protocol)
+        for attack in protocol.attacks:
+            if _applies(attack, subject, count):
+                _attack(subject, attack, count, images, protocol)
+                tell(_line(subject, attack, count))
+
+
+def _try_corruptions(
+    subjects: Sequence[Subject],
+    images: Images,
+    protocol: Protocol,
+    ready: tuple[Path, Run] | None,
+    tell: Callable[[str], None],
+) -> None:
+    """Every corruption at every severity, made of the images or drawn from those that are ready in a folder."""
+    left_out, device = LeftOut(), images.pixels.device
+    for name, severity in _conditions(protocol):
+        folder = None if ready is None else _open_ready(ready[0] / name / str(severity), ready[1], left_out)
+        for subject in subjects:
+            made = _made(images, name, severity, protocol) if folder is None else _drawn(folder, protocol, device)
+            subject.corrupted[name, severity] = _right_after_each_glimpse(subject.model, made)
+        rates = (f"{subject.corrupted[name, severity].double().mean(0)[-1]:.3f}" for subject in subjects)
+        tell(f"{name} {severity}: {'  '.join(rates)}")
+    left_out.warn()
 
 
 def _check_possible(protocol: Protocol, imagenet_c: Path | None) -> None:
@@ -241,7 +229,7 @@ def _attack(subject: Subject, attack: Attack, count: int, images: Images, protoc
                 attacked = _auto(answers, pixels, labels, ["square"], protocol)
             else:
                 loss = score_loss(answers) if attack == "score" else answer_loss(answers)
-                settings = protocol.pgd()
+                settings = sound_pgd(protocol)
                 if attack == "unbounded":
                     settings = replace(settings, eps=1.0, step=8 / 255)
                 attacked = pgd(answers, loss, pixels, labels, settings, generator)
@@ -256,7 +244,7 @@ def _auto(answers: Answers, pixels: Tensor, labels: Tensor, parts: Any, protocol
         pixels,
         labels,
         parts,
-        eps=protocol.eps,
+        eps=protocol.eps / 255,
         queries=protocol.queries,
         targets=protocol.targets,
         batch_size=protocol.batch_size,
@@ -272,7 +260,7 @@ def _transfers(
     for source in subjects if "pgd" in protocol.attacks else ():
         answers = Answers(source.model, source.model.num_glimpses)
         generator = torch.Generator().manual_seed(protocol.seed)
-        settings = replace(protocol.pgd(), restarts=1)
+        settings = replace(sound_pgd(protocol), restarts=1)
         for target in subjects:
             if target is source:
                 continue
@@ -303,10 +291,8 @@ def _open_ready(folder: Path, run: Run, left_out: LeftOut) -> PhotoDataset:
     return PhotoDataset(files, labels, transform, channels=run.channels, value_range=photos.value_range)
 
 
-def _drawn(
-    ready: PhotoDataset, count: int, protocol: Protocol, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
-    drawn = draw_images(ready, count, protocol.seed, device)
+def _drawn(ready: PhotoDataset, protocol: Protocol, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    drawn = draw_images(ready, protocol.images, protocol.seed, device)
     yield from ((pixels, truth) for _, pixels, truth in drawn.batches(protocol.batch_size))
 
 

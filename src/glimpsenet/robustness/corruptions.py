@@ -18,7 +18,6 @@ from torch import Tensor
 
 from glimpsenet.errors import UserError, needs_extra
 
-SEVERITIES = (1, 2, 3, 4, 5)
 SMALLEST = 32
 """Sides in pixels that the transformations need."""
 

@@ -63,8 +63,7 @@ def make_card(
         parameters: how many.
     """
     name = repo_id.split("/")[-1]
-    model, data = config.model, config.data
-    dataset = printable(data.title)
+    dataset = printable(config.data.title)
     split = "test" if summary.get("test_metrics") else "validation"
     metrics = summary.get("test_metrics") or summary.get("metrics")
     results = [] if metrics is None else _eval_results(dataset, split, metrics["accuracy"])
@@ -76,8 +75,29 @@ def make_card(
         tags=["glimpsenet", "glimpses", "active-vision", "hard-attention"],
         metrics=["accuracy"] if results else None,
     )
+    content = render(
+        "card.md",
+        metadata=metadata.to_yaml(),
+        repo_id=repo_id,
+        name=name,
+        windows=config.model.num_glimpses - 1,
+        dataset=dataset,
+        split=split,
+        num_images=metrics and metrics["num_images"],
+        glimpses=metrics and len(metrics["accuracy"]),
+        measured=metrics and _figures(metrics, summary.get("cost")),
+        facts=_facts(config, channels, summary, parameters, dataset),
+        classes=[printable(name) for name in classes],
+        most_classes=MOST_CLASSES,
+    )
+    return ModelCard(content)
+
+
+def _facts(config: Config, channels: int, summary: dict[str, Any], parameters: int, dataset: str) -> dict[str, Any]:
+    """The table of what it is; None for what is not known."""
+    model = config.model
     recipe = next((name for name, recipe in RECIPES.items() if recipe().model == model), None)
-    facts = {
+    return {
         "backbone": f"`{printable(model.backbone)}`",
         "parameters": f"{parameters:,}",
         "images": f"{model.image_size} x {model.image_size} px, {'grey' if channels == 1 else 'colour'}",
@@ -90,22 +110,6 @@ def make_card(
         "optimiser steps": summary.get("steps"),
         "seed": config.seed,
     }
-    content = render(
-        "card.md",
-        metadata=metadata.to_yaml(),
-        repo_id=repo_id,
-        name=name,
-        windows=model.num_glimpses - 1,
-        dataset=dataset,
-        split=split,
-        num_images=metrics and metrics["num_images"],
-        glimpses=metrics and len(metrics["accuracy"]),
-        measured=metrics and _figures(metrics, summary.get("cost")),
-        facts=facts,
-        classes=[printable(name) for name in classes],
-        most_classes=MOST_CLASSES,
-    )
-    return ModelCard(content)
 
 
 def _start(model: ModelConfig) -> str | None:

@@ -19,9 +19,21 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from glimpsenet.errors import HubError, UserError, first_line
+from glimpsenet.errors import HubError, SettingError, UserError, first_line
 
 LOG_IN = "`hf auth login` logs in, or HF_TOKEN=... names a token that may write"
+
+
+def check_name(repo_id: str) -> str:
+    """The NAME of USER/NAME.
+
+    Raises:
+        SettingError: for anything else.
+    """
+    user, _, name = repo_id.partition("/")
+    if not user or not name or "/" in name:
+        raise SettingError(f"a model on the Hub is called USER/NAME, not {repo_id!r}")
+    return name
 
 
 def download(repo_id: str, files: tuple[str, ...], **options: Any) -> Path:

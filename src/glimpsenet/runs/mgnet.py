@@ -20,17 +20,15 @@ from torch import Tensor
 
 from glimpsenet.config import Config
 from glimpsenet.data.config import FolderConfig, ImageNetAugmentation
-from glimpsenet.errors import DamagedError, MissingError, SettingError, UserError
+from glimpsenet.data.finding import LeftOut, find_classes
+from glimpsenet.errors import DamagedError, MissingDataError, MissingError, UserError
 from glimpsenet.models.build import build_model
 from glimpsenet.models.config import (
-    AffineClueConfig,
-    AttentionConfig,
-    BilinearConfig,
+    MGNetConfig,
     ModelConfig,
     replace_settings,
 )
 from glimpsenet.models.glimpsenet import GlimpseNet
-from glimpsenet.policies.config import LinearConfig
 from glimpsenet.runs import Description, save_weights, write_description
 
 logger = logging.getLogger(__name__)
@@ -66,42 +64,6 @@ class MGNetWeights(NamedTuple):
         return any(name.startswith("glimpse_fc.") for name in self.tensors)
 
 
-def mgnet_config(
-    *,
-    backbone: str = "resnet18",
-    num_glimpses: int = 4,
-    scale_factor: float = 2.33,
-    scale_range: tuple[float, float] = (0.2, 0.5),
-    image_size: int = 224,
-) -> ModelConfig:
-    """MGNet's architecture in our settings; the defaults are the paper's.
-
-    Args:
-        backbone: the ResNet it was trained with.
-        num_glimpses: T, the first glimpse included.
-        scale_factor: image size over glimpse size; glimpses have floor(image_size / scale_factor) pixels a side.
-        scale_range: smallest and largest half side s of a window.
-        image_size: side of the square image in pixels.
-
-    Raises:
-        UserError: for settings that do not fit together.
-    """
-    if not scale_factor >= 1:
-        raise SettingError(f"scale_factor must be 1 or more, got {scale_factor}")
-    return ModelConfig(
-        backbone=backbone,
-        num_glimpses=num_glimpses,
-        image_size=image_size,
-        glimpse_size=int(image_size // scale_factor),
-        scale_range=scale_range,
-        batch_norm="shared",
-        sampling=BilinearConfig(align_corners=True),
-        clue=AffineClueConfig(),
-        fusion=AttentionConfig(),
-        policy=LinearConfig(),
-    )
-
-
 def load_mgnet(
     path: str | Path,
     *,
@@ -126,26 +88,32 @@ def load_mgnet(
     Raises:
         UserError: if the file cannot be read, or does not hold the weights of that model.
     """
-    config = mgnet_config(
+    config = MGNetConfig(
         backbone=backbone,
         num_glimpses=num_glimpses,
         scale_factor=scale_factor,
         scale_range=scale_range,
         image_size=image_size,
     )
-    return _assemble(Path(path), config)[0]
+    return _assemble(Path(path), config.model())[0]
 
 
 def import_mgnet(
-    path: str | Path, run_folder: str | Path, *, classes: list[str] | None = None, **settings: Any
+    path: str | Path,
+    run_folder: str | Path,
+    settings: MGNetConfig | None = None,
+    *,
+    classes: list[str] | None = None,
+    data: Path | None = None,
 ) -> list[str]:
     """Make a run folder of an MGNet checkpoint, for every command that takes one.
 
     Args:
         path: a Lightning checkpoint, or a plain state dict. No code of it is run.
         run_folder: a new folder.
-        classes: names in the order of the classifier's outputs; "0", "1", ... if not given.
-        **settings: see :func:`load_mgnet`.
+        settings: those it was trained with; the paper's if None.
+        classes: names in the order of the classifier's outputs; "0", "1", ... if None.
+        data: a folder with val/CLASS, to name the classes by instead.
 
     Returns:
         Entries of the checkpoint that are not the model's, and were ignored: metrics.
@@ -156,7 +124,8 @@ def import_mgnet(
     path, run_folder = Path(path), Path(run_folder)
     if run_folder.exists() and not (run_folder.is_dir() and not any(run_folder.iterdir())):
         raise UserError(f"{run_folder} is not an empty folder; choose another")
-    model, config, ignored = _assemble(path, mgnet_config(**settings))
+    model, config, ignored = _assemble(path, (settings or MGNetConfig()).model())
+    classes = classes if data is None else _names(data / "val")
     classes = [str(index) for index in range(model.num_classes)] if classes is None else classes
     if len(classes) != model.num_classes:
         raise UserError(f"{path} has {model.num_classes} classes; {len(classes)} names are given for them")
@@ -167,6 +136,16 @@ def import_mgnet(
     save_weights(model, run_folder)
     write_description(run_folder, description)
     return ignored
+
+
+def _names(folder: Path) -> list[str]:
+    """In MGNet's order, which is torchvision's and not the natural one."""
+    if not folder.is_dir():
+        raise MissingDataError(f"no folder {folder} to name the classes by")
+    left_out = LeftOut()
+    names = sorted(find_classes(folder, left_out))
+    left_out.warn()
+    return names
 
 
 def _assemble(path: Path, config: ModelConfig) -> tuple[GlimpseNet, ModelConfig, list[str]]:

@@ -17,7 +17,7 @@ from huggingface_hub import ModelCard, ModelHubMixin
 from torch import Tensor
 
 from glimpsenet.config import VERSION, Config, from_dict, to_dict
-from glimpsenet.errors import DamagedError, MissingError, UserError, did_you_mean
+from glimpsenet.errors import DamagedError, MissingError, OccupiedError, UserError, did_you_mean
 from glimpsenet.files import write_aside, write_json
 from glimpsenet.models.build import build_model
 from glimpsenet.models.glimpsenet import GlimpseNet
@@ -68,6 +68,11 @@ class Run(Description, ModelHubMixin):
 
     model: GlimpseNet
     folder: Path
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.classifier.weight.device
 
     # Not None, or the mixin would write a configuration of its own into every new run, which is frozen.
     _hub_mixin_config = {}  # noqa: RUF012
@@ -126,6 +131,7 @@ class Run(Description, ModelHubMixin):
         Raises:
             UserError: without a token, or if the Hub refuses or cannot be reached.
         """
+        hub.check_name(repo_id)
         hub.require_login(token)
         with hub.one_line_errors(repo_id):
             return super().push_to_hub(repo_id, token=token, model_card_kwargs={"repo_id": repo_id}, **options)
@@ -221,6 +227,27 @@ def model_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def arrange_for_speed(model: GlimpseNet) -> GlimpseNet:
     """Channels last is how convolutions run fastest, on CPUs too (1.5 times as fast for EfficientNet-Lite0)."""
     return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def pull(repo_id: str, folder: Path | None = None, *, revision: str | None = None) -> Path:
+    """Make a run folder of a shared model; runs no code of it.
+
+    Args:
+        repo_id: USER/NAME.
+        folder: a new one; runs/NAME if None.
+        revision: branch, tag or commit; the newest if None.
+
+    Raises:
+        UserError: if the folder exists, or the model cannot be had.
+    """
+    name = hub.check_name(repo_id)
+    folder = Path("runs") / name if folder is None else folder
+    if folder.exists():
+        raise OccupiedError(f"{folder} already exists; name another folder")
+    aside = folder.with_name(f".{folder.name}.part")
+    Run.from_pretrained(repo_id, revision=revision).save_pretrained(aside)
+    aside.rename(folder)
+    return folder
 
 
 def load_run(folder: str | Path, device: str | torch.device = "cpu", *, model: GlimpseNet | None = None) -> Run:

@@ -27,6 +27,7 @@ from glimpsenet.errors import DataWarning, OutputError, SettingError, StoppedErr
 from glimpsenet.evaluation.accuracy import evaluate
 from glimpsenet.evaluation.efficiency import measure_cost
 from glimpsenet.files import write_json
+from glimpsenet.kinds import at_least
 from glimpsenet.models.config import ModelConfig
 from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.policies.config import CustomPolicyConfig
@@ -66,12 +67,10 @@ def fit(
     Args:
         config: the experiment.
         out: the run folder: new, finished, or without a checkpoint yet; with ``resume`` it may hold an unfinished run.
-        model: of your own, in place of the one that ``config.model`` builds; ``config.json`` says policy "custom" then,
-            and :func:`~glimpsenet.runs.run.load_run` asks for one made in the same way. Sizes and number of glimpses
-            in ``config.model`` must be the model's.
-        objective: of your own, in place of the one that ``config.training.objective`` builds; the run's ``config.json``
-            says "custom" then. To resume, hand in one of the same class, made in the same way: its parameters and
-            buffers come from the checkpoint, all else that it was made with does not.
+        model: a custom one, in place of the one that ``config.model`` builds, whose sizes and number of glimpses must
+            be its own; :func:`~glimpsenet.runs.run.load_run` asks for one made in the same way.
+        objective: a custom one, in place of the one that ``config.training.objective`` builds. To resume, hand in one
+            made in the same way: only its parameters and buffers come from the checkpoint.
         resume: go on after the last checkpoint; the configuration must be the run's own.
         overwrite: replace the run that the folder holds, whatever it learned, once settings and data are checked.
         device: see :func:`glimpsenet.devices.choose_device`.
@@ -79,26 +78,15 @@ def fit(
         num_nodes: machines; start the same command on each, as torchrun or SLURM do.
 
     Returns:
-        The content of ``summary.json``: the best model's metrics on the validation images, which chose it
-        (``metrics``), and on the test images, which chose nothing (``test_metrics``; None without any), cost and
-        circumstances.
+        The content of ``summary.json``: the best model's metrics on the validation images (``metrics``) and on the test
+        images (``test_metrics``; None without any), cost and circumstances.
 
     Raises:
-        UserError: if the folder holds another run, another process is training in it, the data are unusable, or
-            training diverges.
+        UserError: for a folder with another run or another process, unusable data, or training that diverges.
     """
     check_way(resume=resume, overwrite=overwrite)
-    out = Path(out)
-    if model is not None:
-        _check_sizes(model, config.model)
-        config = replace(config, model=replace(config.model, policy=CustomPolicyConfig()))
-    if objective is not None:
-        config = replace(config, training=replace(config.training, objective=CustomObjectiveConfig()))
-    if devices < 1 or num_nodes < 1:
-        raise SettingError(f"devices and num_nodes must be 1 or more, got {devices} and {num_nodes}")
-    place = choose_device(device)
-    if place.index is not None and devices > 1:
-        raise SettingError(f"device {device} is one device; {place.type} uses {devices} of them")
+    out, config = Path(out), _with_custom_parts(config, model, objective)
+    place = _choose_devices(device, devices, num_nodes)
     quiet_libraries()
     first = _is_first_process()
     last = out / runs.CHECKPOINTS / "last.ckpt"
@@ -112,6 +100,24 @@ def fit(
                 until_the_end.enter_context(alone_in(out))
                 check_folder(config, out, resume=resume, overwrite=overwrite)
         return _train(config, out, model, objective, resume and last.exists(), place, devices, num_nodes)
+
+
+def _with_custom_parts(config: Config, model: GlimpseNet | None, objective: Objective | None) -> Config:
+    """What ``config.json`` says of parts that no configuration builds."""
+    if model is not None:
+        _check_sizes(model, config.model)
+        config = replace(config, model=replace(config.model, policy=CustomPolicyConfig()))
+    if objective is not None:
+        config = replace(config, training=replace(config.training, objective=CustomObjectiveConfig()))
+    return config
+
+
+def _choose_devices(device: str, devices: int, num_nodes: int) -> torch.device:
+    at_least(1, devices=devices, num_nodes=num_nodes)
+    place = choose_device(device)
+    if place.index is not None and devices > 1:
+        raise SettingError(f"device {device} is one device; {place.type} uses {devices} of them")
+    return place
 
 
 def _check_sizes(model: GlimpseNet, config: ModelConfig) -> None:
