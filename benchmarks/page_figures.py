@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from glimpsenet.errors import UserError
 from page_numbers import NUMBERS
@@ -22,6 +23,7 @@ from page_results import NotMeasuredError, Results
 from page_tables import TABLES
 
 ALL_TABLES = TABLES | {"measured": measured}
+T = TypeVar("T")
 TABLE = re.compile(r"(?P<start><!-- figures: (?P<name>[\w-]+) -->)\n.*?(?P<end><!-- end of figures -->)", re.DOTALL)
 NUMBER = re.compile(r"(?P<start><!--n (?P<name>[\w-]+)-->)[^\n]*?(?P<end><!--/n-->)")
 
@@ -71,7 +73,7 @@ def fill(page: str, results: Results, tell: Callable[[str], None] = lambda text:
     return NUMBER.sub(number, TABLE.sub(table, page))
 
 
-def _known(functions: dict[str, Callable], name: str) -> Callable:
+def _known(functions: dict[str, Callable[[Results], T]], name: str) -> Callable[[Results], T]:
     if name not in functions:
         raise UserError(f"nothing is called '{name}'; there are {', '.join(functions)}")
     return functions[name]

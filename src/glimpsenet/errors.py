@@ -29,6 +29,13 @@ class UserError(Exception):
 
     The library knows no command line: the kind of error tells the command line which flag helps (``cli/errors.py``).
     Kinds are also the builtin errors that Python's own functions would raise.
+
+    Example:
+        >>> try:
+        ...     glimpsenet.load_run("runs/digit")
+        ... except glimpsenet.UserError as error:
+        ...     print(error)
+        no such run folder: runs/digit; did you mean 'runs/digits'?
     """
 
 

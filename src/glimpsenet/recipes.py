@@ -275,7 +275,7 @@ def list_recipes(filter: str = "") -> list[str]:
         filter: a pattern with wildcards, ``digits*`` or ``*-loc*``; all if empty.
 
     Example:
-        >>> list_recipes("pretrained*")
+        >>> glimpsenet.list_recipes("pretrained*")
         ['pretrained', 'pretrained-frozen']
     """
     return fnmatch.filter(RECIPES, filter or "*")
@@ -288,6 +288,10 @@ def recipe(name: str) -> Config:
 
     Raises:
         SettingError: for an unknown name, with the nearest.
+
+    Example:
+        >>> glimpsenet.recipe("digits").model.num_glimpses
+        4
     """
     if name not in RECIPES:
         raise SettingError(f"no recipe '{name}'; {did_you_mean(name, RECIPES)}")

@@ -26,7 +26,12 @@ Score = Literal["confidence", "margin"]
 
 @dataclass(frozen=True)
 class ExitRule:
-    """When an answer is sure enough."""
+    """When an answer is sure enough.
+
+    Example:
+        >>> glimpsenet.ExitRule(0.9)  # stop once a class is more probable than 0.9
+        ExitRule(threshold=0.9, score='confidence')
+    """
 
     threshold: float
     """Stop when the score is greater: 1 never stops early, 0 stops at once."""
@@ -73,8 +78,11 @@ class Predictor:
         rule: when to stop.
 
     Example:
-        >>> predictor = Predictor(accelerate(model), ExitRule(0.9))
-        >>> output = predictor(images)  # uint8 or 0..1, not normalised
+        >>> model = glimpsenet.accelerate(glimpsenet.load("runs/digits"))
+        >>> predictor = glimpsenet.Predictor(model, glimpsenet.ExitRule(0.9))
+        >>> output = predictor(torch.rand(2, 1, 80, 80))  # uint8 or 0..1, not normalised
+        >>> output.logits.shape, output.num_glimpses.shape
+        (torch.Size([2, 10]), torch.Size([2]))
     """
 
     def __init__(self, model: GlimpseNet, rule: ExitRule = NEVER):

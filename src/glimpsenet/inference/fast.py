@@ -33,6 +33,11 @@ def accelerate(model: GlimpseNet, *, compiled: bool = False) -> GlimpseNet:
         model: is left as it is.
         compiled: compile each glimpse with ``torch.compile``, for any batch size. The first calls take a minute or
             more; a C++ compiler (CPU) or Triton (GPU) is needed.
+
+    Example:
+        >>> model = glimpsenet.accelerate(glimpsenet.load("runs/digits"))
+        >>> model(model.normalization(torch.rand(2, 1, 80, 80))).logits.shape
+        torch.Size([2, 4, 10])
     """
     fast = fold(model)
     if compiled:

@@ -100,6 +100,13 @@ def predict(
         batch_size: images at a time.
         policy: looks in place of the model's own.
         rule: stop looking at an image when its answer is sure enough; it has as many glimpses as were taken.
+
+    Example:
+        >>> run = glimpsenet.load_run("runs/digits")
+        >>> for prediction in glimpsenet.predict(run, "photo.png"):
+        ...     [(label, probability)] = prediction.top(-1)  # the likeliest class after the last glimpse
+        ...     prediction.boxes.shape  # the windows in the photo's pixels
+        torch.Size([4, 4])
     """
     files = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
     size = run.config.model.image_size

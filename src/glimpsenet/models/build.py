@@ -37,8 +37,11 @@ def create_model(
         UserError: for an unknown backbone or setting (with the nearest name) or settings that do not fit together.
 
     Example:
-        >>> model = create_model("resnet18", num_classes=100, num_glimpses=4)
+        >>> model = glimpsenet.create_model("resnet18", num_classes=100, num_glimpses=4)
+        >>> images = torch.rand(2, 3, 224, 224)  # 0..1
         >>> out = model(model.normalization(images))
+        >>> out.logits.shape, out.windows.shape
+        (torch.Size([2, 4, 100]), torch.Size([2, 4, 3]))
     """
     config = replace_settings(like or ModelConfig(), backbone=backbone, **settings)
     return build_model(config, num_classes=num_classes, in_channels=in_channels)

@@ -29,7 +29,14 @@ from glimpsenet.policies.base import Policy
 
 @dataclass
 class GlimpseOutput:
-    """What the model thought and where it looked, glimpse by glimpse; glimpse 1 is the first glimpse."""
+    """What the model thought and where it looked, glimpse by glimpse; glimpse 1 is the first glimpse.
+
+    Example:
+        >>> model = glimpsenet.load("runs/digits")
+        >>> out = model(model.normalization(torch.rand(2, 1, 80, 80)))
+        >>> out.logits[:, -1].shape, out.windows.shape  # the answers; (s, tx, ty) of each glimpse
+        (torch.Size([2, 10]), torch.Size([2, 4, 3]))
+    """
 
     logits: Float[Tensor, "batch glimpse class_"]
     """The answer after each glimpse; ``logits[:, -1]`` is the answer."""
@@ -57,6 +64,12 @@ class GlimpseNet(nn.Module):
         normalization: how images are normalised for this backbone: ``model.normalization(images)``.
         auxiliary: whether there is an auxiliary classifier on the bare features of the windows.
         glimpse_ensemble: whether that takes part in the answers, see :meth:`answer`.
+
+    Example:
+        >>> model = glimpsenet.load("runs/digits")
+        >>> images = model.normalization(torch.rand(2, 1, 80, 80))
+        >>> model(images, policy=glimpsenet.RandomGlimpses((0.2, 0.5)), num_glimpses=2).windows.shape
+        torch.Size([2, 2, 3])
     """
 
     def __init__(

@@ -20,6 +20,15 @@ class Policy(nn.Module, abc.ABC):
     """Chooses the next window of each image from what was seen; the first is the whole image.
 
     What an objective, or a tool, may expect of it beside windows stands in its attributes.
+
+    Example:
+        >>> class TopLeft(glimpsenet.Policy):
+        ...     def choose(self, state):
+        ...         return state.images.new_tensor([0.25, -0.75, -0.75]).expand(len(state.images), 3)
+        >>> model = glimpsenet.load("runs/digits")
+        >>> out = model(model.normalization(torch.rand(2, 1, 80, 80)), policy=TopLeft())
+        >>> out.windows[0, 1].tolist()
+        [0.25, -0.75, -0.75]
     """
 
     stochastic: bool = False

@@ -52,6 +52,16 @@ class RandomGlimpses(Policy):
     """s uniform in the range, the centre uniform over what keeps the window inside.
 
     Draws come from a generator of its own on the CPU: the same on every device, and no other random number moves.
+
+    Args:
+        scale_range: smallest and largest s, 0 < s_min <= s_max <= 1.
+        seed: of the draws.
+
+    Example:
+        >>> model = glimpsenet.load("runs/digits")
+        >>> images = model.normalization(torch.rand(2, 1, 80, 80))
+        >>> model(images, policy=glimpsenet.RandomGlimpses((0.2, 0.5), seed=1)).windows.shape
+        torch.Size([2, 4, 3])
     """
 
     def __init__(self, scale_range: ScaleRange, seed: int = 0):
@@ -66,7 +76,18 @@ class RandomGlimpses(Policy):
 
 
 class CenterGlimpses(Policy):
-    """The centre of the image at native resolution: s = g / H, clipped to the range."""
+    """The centre of the image at native resolution: s = g / H, clipped to the range.
+
+    Args:
+        scale_range: smallest and largest s, 0 < s_min <= s_max <= 1.
+        glimpse_size: g, side of a glimpse in pixels.
+
+    Example:
+        >>> model = glimpsenet.load("runs/digits")
+        >>> images = model.normalization(torch.rand(2, 1, 80, 80))
+        >>> model(images, policy=glimpsenet.CenterGlimpses((0.2, 0.5), 20)).windows[0, 1].tolist()
+        [0.25, 0.0, 0.0]
+    """
 
     def __init__(self, scale_range: ScaleRange, glimpse_size: int):
         super().__init__()
@@ -85,6 +106,18 @@ class OracleGlimpses(Policy):
     """The true place: the box's centre, s = 1.25 times half its longer side clipped to the range, moved inside.
 
     Where the box is NaN (unknown) it looks at the centre with the largest scale.
+
+    Args:
+        scale_range: smallest and largest s, 0 < s_min <= s_max <= 1.
+        boxes: (x0, y0, x1, y1) in pixels, of each image in the batch.
+
+    Example:
+        >>> model = glimpsenet.load("runs/digits")
+        >>> images = model.normalization(torch.rand(1, 1, 80, 80))
+        >>> boxes = torch.tensor([[12.0, 12.0, 28.0, 28.0]])
+        >>> window = model(images, policy=glimpsenet.OracleGlimpses((0.2, 0.5), boxes)).windows[0, 1]
+        >>> [round(value, 3) for value in window.tolist()]
+        [0.25, -0.5, -0.5]
     """
 
     def __init__(self, scale_range: ScaleRange, boxes: Float[Tensor, "batch 4"]):
@@ -110,6 +143,13 @@ class FixedGlimpses(Policy):
 
     Raises:
         ValueError: for a glimpse below 1.
+
+    Example:
+        >>> model = glimpsenet.load("runs/digits")
+        >>> images = model.normalization(torch.rand(1, 1, 80, 80))
+        >>> policy = glimpsenet.FixedGlimpses({2: (0.25, 0.5, 0.5)}, otherwise=model.policy)
+        >>> model(images, policy=policy).windows[0, 1].tolist()
+        [0.25, 0.5, 0.5]
     """
 
     def __init__(self, windows: Mapping[int, Tensor | tuple[float, float, float]], otherwise: Policy):

@@ -87,6 +87,13 @@ def load_mgnet(
 
     Raises:
         UserError: if the file cannot be read, or does not hold the weights of that model.
+
+    Source: Tan et al. 2021, and the names of tensors in its code.
+
+    Example:
+        >>> model = glimpsenet.load_mgnet("mgnet.ckpt", backbone="resnet18", image_size=64)
+        >>> model.num_classes, model.num_glimpses
+        (5, 4)
     """
     config = MGNetConfig(
         backbone=backbone,

@@ -62,8 +62,10 @@ class Run(Description, ModelHubMixin):
 
     Example:
         >>> run = glimpsenet.load_run("runs/digits")
-        >>> run.push_to_hub("user/name")
-        >>> run = glimpsenet.Run.from_pretrained("user/name")
+        >>> folder = run.save_pretrained("shared")  # what run.push_to_hub("user/name") uploads
+        >>> run = glimpsenet.Run.from_pretrained("shared")  # or "user/name"
+        >>> run.classes[:3]
+        ['0', '1', '2']
     """
 
     model: GlimpseNet
@@ -260,6 +262,11 @@ def load_run(folder: str | Path, device: str | torch.device = "cpu", *, model: G
 
     Raises:
         UserError: if the folder is no run folder, has no weights yet, or holds those of another architecture.
+
+    Example:
+        >>> run = glimpsenet.load_run("runs/digits")
+        >>> run.config.model.image_size, run.classes[-1]
+        (80, '9')
     """
     folder = Path(folder)
     description = read_description(folder)
@@ -269,7 +276,7 @@ def load_run(folder: str | Path, device: str | torch.device = "cpu", *, model: G
         None,
     )
     if file is None:
-        raise MissingError(f"{folder} has no weights yet: training has not come to its first validation")
+        raise MissingError(f"{folder} has no weights: no checkpoint saved yet")
     try:
         if file.suffix == ".safetensors":
             safetensors.torch.load_model(model, file)
@@ -284,5 +291,17 @@ def load_run(folder: str | Path, device: str | torch.device = "cpu", *, model: G
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> GlimpseNet:
-    """The model of a run folder, in evaluation mode; see :func:`~glimpsenet.runs.run.load_run`."""
+    """The model of a run folder, in evaluation mode; see :func:`~glimpsenet.runs.run.load_run`.
+
+    Args:
+        folder: the run folder.
+        device: of the model.
+
+    Raises:
+        UserError: as :func:`~glimpsenet.runs.run.load_run` does.
+
+    Example:
+        >>> glimpsenet.load("runs/digits").num_classes
+        10
+    """
     return load_run(folder, device).model

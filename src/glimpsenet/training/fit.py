@@ -83,6 +83,14 @@ def fit(
 
     Raises:
         UserError: for a folder with another run or another process, unusable data, or training that diverges.
+
+    Example:
+        >>> config = glimpsenet.recipe("digits")
+        >>> short = replace(config.training, max_steps=2, batch_size=4, validations=1)
+        >>> scenes = replace(config.data, train_scenes=8, val_scenes=4, test_scenes=4)
+        >>> summary = glimpsenet.fit(replace(config, training=short, data=scenes), "runs/short", device="cpu")
+        >>> summary["steps"], summary["test_metrics"]["num_images"]
+        (2, 4)
     """
     check_way(resume=resume, overwrite=overwrite)
     out, config = Path(out), _with_custom_parts(config, model, objective)
