@@ -1,6 +1,6 @@
 """What stands in the way of a faster training step on the CPU: how fast each convolution of the backbone runs.
 
-    rate = operations / seconds,  of the forward pass, the gradient of the input, the gradient of the weights
+    rate = FLOPs / seconds,  of the forward pass, the gradient of the input, the gradient of the weights
 
 in float32 and bfloat16, channels last, beside the best rate that the machine has shown in that precision
 (``bench/roofline.py``). Two sums over all convolutions of a step say what is possible at most: how much faster bfloat16
@@ -52,7 +52,7 @@ def convolutions_of(backbone: str, pixels: int) -> Counter[Shape]:
 
 
 def passes(shape: Shape, batch: int, dtype: torch.dtype) -> tuple[dict[str, Callable[[], object]], float]:
-    """What to time of a convolution, and the operations of each of the three."""
+    """What to time of a convolution, and the FLOPs of each of the three."""
     channels, width, pixels, kernel, stride = shape
     convolution = nn.Conv2d(channels, width, kernel, stride, kernel // 2, bias=False)
     convolution = convolution.to(dtype, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -78,7 +78,7 @@ def passes(shape: Shape, batch: int, dtype: torch.dtype) -> tuple[dict[str, Call
 def measure(backbone: str, pixels: int, looks: int, batch: int, repetitions: int) -> dict[str, Any]:
     """All convolutions of a step, the gradient of windows' pixels included."""
     rows: list[dict[str, Any]] = []
-    operations, milliseconds = 0.0, dict.fromkeys(PRECISIONS, 0.0)
+    flops, milliseconds = 0.0, dict.fromkeys(PRECISIONS, 0.0)
     for shape, count in convolutions_of(backbone, pixels).items():
         calls: dict[tuple[str, str], Callable[[], object]] = {}
         of_each = 0.0
@@ -90,15 +90,15 @@ def measure(backbone: str, pixels: int, looks: int, batch: int, repetitions: int
             # Nobody asks for the gradient of the first glimpse's pixels.
             times = looks * count - (name == "input gradient" and shape[0] == CHANNELS)
             milliseconds[precision] += 1e3 * times * timing.median
-            operations += times * of_each / len(PRECISIONS)
+            flops += times * of_each / len(PRECISIONS)
             rate = of_each / timing.median / 1e9
             row.setdefault(precision, {})[name] = {"ms": 1e3 * timing.median, "gflops": rate}
         rows.append(row)
-    best = {name: measure_roofline(CPU, dtype).operations / 1e9 for name, dtype in PRECISIONS.items()}
+    best = {name: measure_roofline(CPU, dtype).flops / 1e9 for name, dtype in PRECISIONS.items()}
     for name in best:
         best[name] = max(best[name], *(way["gflops"] for row in rows for way in row[name].values()))
-    least = {name: operations / rate / 1e6 for name, rate in best.items()}
-    step = {"gflop": operations / 1e9, "ms": milliseconds, "least_ms": least}
+    least = {name: flops / rate / 1e6 for name, rate in best.items()}
+    step = {"gflop": flops / 1e9, "ms": milliseconds, "least_ms": least}
     settings = {"backbone": backbone, "pixels": pixels, "looks": looks, "batch": batch}
     return {**settings, "convolutions": rows, "best_gflops": best, "step": step}
 

@@ -208,6 +208,6 @@ NUMBERS: dict[str, Number] = {
     "robust-signs-plain": survives(ROBUST_SIGNS, 1),
     "robust-signs-corruptions": under_corruptions,
     "signs-photos": learned(SIGNS, "photos", form="{}"),
-    "signs-flops": learned(SIGNS, "share_of_operations", form="{:.0%}"),
+    "signs-flops": learned(SIGNS, "share_of_flops", form="{:.0%}"),
 }
 """What stands between ``<!--n NAME-->`` and ``<!--/n-->``."""

@@ -33,7 +33,7 @@ def traffic_signs(results: Results) -> Cells:
     """Glimpses, with what they cost beside the whole image."""
     file = "whole-image-traffic-signs.json"
     result, seeds, split = accuracy(file, "glimpses", "accuracies")(results)
-    return f"{result} for {results.entry(file, 'share_of_operations'):.0%} of the FLOPs", seeds, split
+    return f"{result} for {results.entry(file, 'share_of_flops'):.0%} of the FLOPs", seeds, split
 
 
 def speed(mode: str) -> Row:

@@ -130,7 +130,7 @@ def scaling(result: Result) -> list[str]:
             ratio(row),
             milliseconds(row),
             milliseconds(row["plain"]),
-            *(f"{cost['operations'] / 1e9:.1f}" for cost in (row, row["plain"])),
+            *(f"{cost['flops'] / 1e9:.1f}" for cost in (row, row["plain"])),
             *(f"{cost['peak_mb']:.0f}" for cost in (row, row["plain"])),
             f"{row['image_mb']:.1f}",
         ]
@@ -157,7 +157,7 @@ def early_exit(result: Result) -> list[str]:
             spread(row["accuracies"], "{:.4f}"),
             each([100 * fall for fall in row["falls"]], "{:.2f}"),
             f"{row['mean_glimpses']:.2f}",
-            f"{row['operations'] / 1e6:.1f}",
+            f"{row['flops'] / 1e6:.1f}",
             *(f"{time['ms']:.2f} ({each(time['ratios'], '{:.2f}')})" for time in row["times"]),
         ]
         for row in result["candidates"]
@@ -244,7 +244,7 @@ def localization(result: Result) -> list[str]:
 def whole_image(result: Result) -> list[str]:
     """Policies with the same weights; then the plain backbone on the whole image."""
     looks, plain = result["glimpses"], result["whole-image"]
-    share = f"{result['share_of_operations']:.1%}"
+    share = f"{result['share_of_flops']:.1%}"
     rows = [["**learned windows**", spread(looks["accuracies"]), each(looks["accuracies"]), share]]
     policies = {"random": "random windows", "center": "central windows", "oracle": "true windows"}
     for name, what in (policies | {"none": "first glimpse"}).items():

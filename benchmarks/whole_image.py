@@ -82,22 +82,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     difference = (correct[GLIMPSES] - correct[WHOLE]).numpy()
     low, high = bootstrap_interval([difference], np.random.default_rng(0))
-    costs = {name: statistics.fmean(e["summary"]["cost"]["operations"][-1] for e in results[name]) for name in results}
+    costs = {name: statistics.fmean(e["summary"]["cost"]["flops"][-1] for e in results[name]) for name in results}
     values = {
         "command": typed_command(),
         "photos": len(difference),
         "split": results[GLIMPSES][0]["evaluation"]["split"],
         "seeds": list(chosen.seeds),
         "difference": {"mean": float(difference.mean()), "low": low, "high": high},
-        "share_of_operations": costs[GLIMPSES] / costs[WHOLE],
-        "operations": costs,
+        "share_of_flops": costs[GLIMPSES] / costs[WHOLE],
+        "flops": costs,
         **{name: summarize(entries) for name, entries in results.items()},
         "machine": common_machine([entry["summary"]["machine"] for entries in results.values() for entry in entries]),
     }
     write_json(RESULTS / f"whole-image-{chosen.data.name}.json", values)
     for name in results:
         print(f"{name}: {values[name]['accuracy']:.3f} {values[name]['accuracies']}")
-    print(f"difference {difference.mean():+.3f} ({low:+.3f} to {high:+.3f}) at {values['share_of_operations']:.1%}")
+    print(f"difference {difference.mean():+.3f} ({low:+.3f} to {high:+.3f}) at {values['share_of_flops']:.1%}")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def measured(tmp_path_factory) -> Path:
     rows = {"baseline": found["mgnet"], "baseline-separate-norms": found["best"]}
     write_report(rows, root / "docs/reproduction", Setting(), "glimpsenet reproduce --seeds 2")
     signs = {"glimpses": values["methods"]["best"], "whole-image": values["methods"]["mgnet"], "photos": 8}
-    signs |= {"difference": {"mean": 0.1, "low": 0.0, "high": 0.2}, "share_of_operations": 0.4}
+    signs |= {"difference": {"mean": 0.1, "low": 0.0, "high": 0.2}, "share_of_flops": 0.4}
     circumstances = {name: values[name] for name in ("command", "split", "seeds", "machine")}
     write(root, "whole-image-traffic-signs.json", signs | circumstances)
     return root
@@ -164,7 +164,7 @@ def test_speed_is_compared_in_the_same_mode(tmp_path):
 
 def test_where_glimpses_pay_can_be_read_off(tmp_path):
     machine = dict.fromkeys(["device", "cpu", "instruction_set", "cores", "threads"], "x")
-    cost = {"ms": 40.0, "ms_quartiles": [39.0, 41.0], "operations": 2e9, "peak_mb": 7.0}
+    cost = {"ms": 40.0, "ms_quartiles": [39.0, 41.0], "flops": 2e9, "peak_mb": 7.0}
     sized = {"varied": "image size", "value": 448, "ratio": 0.4, "ratio_quartiles": [0.3, 0.5], "image_mb": 1.0}
     rows = [cost | sized | {"batch": batch, "plain": cost | {"ms": 100.0}} for batch in (1, 16)]
     even = [{"batch": 1, "image_size": 448}, {"batch": 16, "image_size": None}]
@@ -181,7 +181,7 @@ def test_where_glimpses_pay_can_be_read_off(tmp_path):
 def test_early_exit_says_its_seeds(tmp_path):
     machine = dict.fromkeys(["device", "cpu", "instruction_set", "cores", "threads"], "x")
     times = [{"batch": 1, "ms": 2.0, "ratio": 0.5, "ratios": [0.4, 0.6]}]
-    row = {"accuracies": [0.9, 0.8], "falls": [0.002, 0.001], "fall": 0.0015, "mean_glimpses": 2.0, "operations": 3e6}
+    row = {"accuracies": [0.9, 0.8], "falls": [0.002, 0.001], "fall": 0.0015, "mean_glimpses": 2.0, "flops": 3e6}
     candidates = [row | {"candidate": name, "times": times} for name in ("all glimpses", "calibrated")]
     said = {"command": "c", "split": "test", "seeds": [0, 1], "machine": machine}
     counts = {"images": 100, "timed_images": 10, "repetitions": 5}

@@ -60,7 +60,7 @@ def test_peak_memory_by_hand():
 
 
 def test_the_roofline_by_hand():
-    roofline = Roofline(operations=1e9, bytes=1e6)
+    roofline = Roofline(flops=1e9, bytes=1e6)
     assert roofline.least_seconds(2e9) == 2
     assert roofline.least_seconds(2e9, 3e6) == 3
 
@@ -69,5 +69,5 @@ def test_the_roofline_of_this_machine_is_a_roofline(monkeypatch):
     monkeypatch.setattr("glimpsenet.bench.roofline.SIDE", {"cpu": 64})
     monkeypatch.setattr("glimpsenet.bench.roofline.BYTES", 2**16)
     roofline = measure_roofline(CPU, torch.float32)
-    assert roofline.operations > 0
+    assert roofline.flops > 0
     assert roofline.bytes > 0

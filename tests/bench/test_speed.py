@@ -163,18 +163,18 @@ def test_cost_grows_as_it_should(tmp_path, capfd):
     def values(varied: str, name: str, batch: int) -> list[float]:
         return [row[name] for row in rows if (row["varied"], row["batch"]) == (varied, batch)]
 
-    first, second, fourth = values("glimpses", "operations", 16)
+    first, second, fourth = values("glimpses", "flops", 16)
     assert second - first == pytest.approx((fourth - second) / 2, rel=0.01)
-    assert len(set(values("image size", "operations", 16))) == 1
+    assert len(set(values("image size", "flops", 16))) == 1
     # Beside the image: the same for any size of it. Normalising takes an image's size twice for a moment.
     peaks, images = (values("image size", name, 4) for name in ("peak_mb", "image_mb"))
     assert max(peak - 2 * image for peak, image in zip(peaks, images, strict=True)) < 0.35
     # Far apart: small batches may take another way through a convolution, with a work space of its own.
     few, more, most = (values("image size", "peak_mb", batch)[0] for batch in (4, 16, 64))
     assert most - more == pytest.approx(4 * (more - few), rel=0.2)
-    assert values("image size", "operations", 64)[0] == 16 * values("image size", "operations", 4)[0]
+    assert values("image size", "flops", 64)[0] == 16 * values("image size", "flops", 4)[0]
     # The plain backbone at full size beside it, in the same mode.
-    small, large = (plain["operations"] for plain in values("image size", "plain", 4))
+    small, large = (plain["flops"] for plain in values("image size", "plain", 4))
     assert large == pytest.approx(4 * small, rel=0.01)
     assert all(row["ratio"] == pytest.approx(row["ms"] / row["plain"]["ms"]) for row in rows)
     output = capfd.readouterr().out
@@ -261,7 +261,7 @@ def test_no_digit_that_judges_early_exit_calibrated_it(tmp_path):
 def test_the_legend_of_early_exit_names_what_is_drawn():
     def candidate(name: str) -> dict[str, Any]:
         accuracy = {"accuracy": 0.9, "accuracies": [0.88, 0.92]}
-        return {"candidate": name, **accuracy, "operations": 1e6, "times": [{"batch": 1, "ms": 2.0}]}
+        return {"candidate": name, **accuracy, "flops": 1e6, "times": [{"batch": 1, "ms": 2.0}]}
 
     def legend(*names: str) -> set[str]:
         figure = plot_early_exit({"candidates": [candidate(name) for name in names]})

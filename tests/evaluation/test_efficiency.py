@@ -1,16 +1,16 @@
-"""Operations against MGNet's published shares and against counting by hand."""
+"""FLOPs against MGNet's published shares and against counting by hand."""
 
 import pytest
 import torch
 
 from glimpsenet import create_model
-from glimpsenet.evaluation.efficiency import count_operations, count_plain_operations, measure_cost
+from glimpsenet.evaluation.efficiency import count_flops, count_plain_flops, measure_cost
 
 
 def test_resnet18_at_224_and_96_costs_what_mgnet_says():
     cost = measure_cost(create_model("resnet18", num_classes=100), 224, 3)
     assert [round(100 * share) for share in cost["share_of_full_pass"]] == [18, 37, 55, 74]
-    assert cost["full_pass_operations"] == pytest.approx(2 * 1.81e9, rel=0.01)  # 1.81 billion multiply-adds
+    assert cost["full_pass_flops"] == pytest.approx(2 * 1.81e9, rel=0.01)  # 1.81 billion multiply-adds
 
 
 def test_the_small_cnn_by_hand():
@@ -23,7 +23,7 @@ def test_the_small_cnn_by_hand():
         convolutions += side**2 * 9 * (inputs * width + width * width)
         inputs = width
     fusion = 67 * 3 * 67 + 67 * 67  # query, key, value and output; torch does not count the few products in between
-    assert count_operations(model, 80, 1)[0] == 2 * (convolutions + fusion + 67 * 10)
+    assert count_flops(model, 80, 1)[0] == 2 * (convolutions + fusion + 67 * 10)
 
 
 def test_measuring_changes_nothing():
@@ -36,4 +36,4 @@ def test_measuring_changes_nothing():
 
 def test_transformers_have_no_full_pass():
     model = create_model("vit_tiny_patch16_224", num_classes=2, image_size=64, glimpse_size=32).eval()
-    assert count_plain_operations(model, 64, 3) is None
+    assert count_plain_flops(model, 64, 3) is None

@@ -29,7 +29,7 @@ def test_the_parts_add_up(model):
     cost = measure_cost(model, 40, 1)
     assert found.cost == cost
     assert sum(part.parameters for part in found.parts) == cost["parameters"]
-    assert sum(part.operations for part in found.parts) == cost["operations"][-1]
+    assert sum(part.flops for part in found.parts) == cost["flops"][-1]
     assert model.training
 
 

@@ -137,7 +137,7 @@ def test_the_finished_models_weights_go_before_the_best_checkpoint_and_that_befo
     (tmp_path / "checkpoints/best.ckpt").unlink()
     close(answer(load(tmp_path)), answers["last"])
     (tmp_path / "checkpoints/last.ckpt").unlink()
-    with pytest.raises(UserError, match="no weights yet"):
+    with pytest.raises(UserError, match="no weights: no checkpoint saved yet"):
         load(tmp_path)
 
 

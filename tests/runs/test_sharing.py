@@ -30,7 +30,7 @@ SUMMARY = {
     },
     "skipped_images": ["/home/somebody/bad.jpg: broken"],
     "steps": 77,
-    "cost": {"operations": [10**9, 2 * 10**9], "share_of_full_pass": [0.25, 0.5], "parameters": 5},
+    "cost": {"flops": [10**9, 2 * 10**9], "share_of_full_pass": [0.25, 0.5], "parameters": 5},
 }
 
 

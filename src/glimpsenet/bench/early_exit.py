@@ -24,7 +24,7 @@ from glimpsenet.bench.timing import Timing, clock
 from glimpsenet.data.loading import InOrder, create_loader, open_data
 from glimpsenet.data.sample import Batch
 from glimpsenet.errors import UnreadableImageError, UserError
-from glimpsenet.evaluation.efficiency import count_operations
+from glimpsenet.evaluation.efficiency import count_flops
 from glimpsenet.inference.early_exit import NEVER, ExitRule, Predictor
 from glimpsenet.inference.exit_curve import ExitCurve, exit_curve, full_passes
 from glimpsenet.inference.fast import accelerate
@@ -58,11 +58,11 @@ class Candidate:
     rule: ExitRule
     predictor: Predictor
     test: HeldOut
-    operations: list[int]
+    flops: list[int]
     """Of one image up to each glimpse."""
 
     def judge(self) -> dict[str, Any]:
-        """Accuracy, glimpses and operations, which no clock changes."""
+        """Accuracy, glimpses and FLOPs, which no clock changes."""
         outputs = [self.predictor(chunk) for chunk in self.test.images.split(CHUNK)]
         glimpses = torch.cat([output.num_glimpses for output in outputs]).cpu()
         answers = torch.cat([output.logits.argmax(-1) for output in outputs]).cpu()
@@ -71,8 +71,8 @@ class Candidate:
             "threshold": self.rule.threshold,
             "accuracy": float((answers == self.test.labels).double().mean()),
             "mean_glimpses": float(glimpses.double().mean()),
-            "exits": (torch.bincount(glimpses, minlength=len(self.operations) + 1)[1:] / len(glimpses)).tolist(),
-            "operations": float(torch.tensor(self.operations).double()[glimpses - 1].mean()),
+            "exits": (torch.bincount(glimpses, minlength=len(self.flops) + 1)[1:] / len(glimpses)).tolist(),
+            "flops": float(torch.tensor(self.flops).double()[glimpses - 1].mean()),
         }
 
     def blocks(self, timed: int, blocks: int) -> list[Tensor]:
@@ -190,7 +190,7 @@ def summarize(runs: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
                 "accuracies": accuracies,
                 "fall": statistics.fmean(falls),
                 "falls": falls,
-                **{name: statistics.fmean(e[name] for e in entries) for name in ("mean_glimpses", "operations")},
+                **{name: statistics.fmean(e[name] for e in entries) for name in ("mean_glimpses", "flops")},
                 "times": times,
             }
         )
@@ -247,8 +247,8 @@ def _group(plain: Sequence[Run], runs: int) -> dict[str, list[Run]]:
 
 def _candidates(run: Run, rules: dict[str, ExitRule], test: HeldOut) -> list[Candidate]:
     model = accelerate(run.model)
-    operations = count_operations(run.model, run.config.model.image_size, run.channels)
-    return [Candidate(name, rule, Predictor(model, rule), test, operations) for name, rule in rules.items()]
+    flops = count_flops(run.model, run.config.model.image_size, run.channels)
+    return [Candidate(name, rule, Predictor(model, rule), test, flops) for name, rule in rules.items()]
 
 
 def _along(curve: ExitCurve) -> dict[str, ExitRule]:
@@ -277,7 +277,7 @@ def _time(candidates: Sequence[Candidate], batch: int, timed: int, blocks: int) 
 
 
 def plot_early_exit(result: dict[str, Any]) -> Figure:
-    """Mean accuracy against operations, and against milliseconds at every batch size; bars reach from the worst run to
+    """Mean accuracy against FLOPs, and against milliseconds at every batch size; bars reach from the worst run to
     the best, plain backbones are crosses.
     """
     batches = [time["batch"] for time in result["candidates"][0]["times"]]
@@ -286,14 +286,14 @@ def plot_early_exit(result: dict[str, Any]) -> Figure:
     for place, panel in enumerate(axes):
         for plain in (False, True):
             points = sorted(
-                (c["operations"] / 1e6 if place == 0 else c["times"][place - 1]["ms"], c["accuracy"], c["candidate"])
+                (c["flops"] / 1e6 if place == 0 else c["times"][place - 1]["ms"], c["accuracy"], c["candidate"])
                 for c in result["candidates"]
                 if c["candidate"].startswith("plain") == plain
             )
             if points:
                 _draw_curve(panel, points, plain)
         for c in result["candidates"]:
-            x = c["operations"] / 1e6 if place == 0 else c["times"][place - 1]["ms"]
+            x = c["flops"] / 1e6 if place == 0 else c["times"][place - 1]["ms"]
             panel.vlines(x, min(c["accuracies"]), max(c["accuracies"]), color="gray", linewidth=1.2, zorder=1)
         panel.set_xlabel("MFLOPs an image" if place == 0 else f"ms an image, batch {batches[place - 1]}")
         panel.grid(alpha=0.3)

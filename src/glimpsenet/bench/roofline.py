@@ -1,6 +1,6 @@
 """The least time that a computation can take on a machine: the roofline (Williams, Waterman & Patterson 2009).
 
-    least seconds = max(operations / (operations a second), bytes / (bytes a second))
+    least seconds = max(FLOPs / (FLOPs a second), bytes / (bytes a second))
 
 Both rates are measured where the computation runs, in its precision: of one large matrix product or convolution,
 whichever is faster (libraries tune them apart), and of reading more memory than any cache holds. The bytes are those of
@@ -27,14 +27,14 @@ TRIALS = 5
 class Roofline:
     """What a machine can do."""
 
-    operations: float
+    flops: float
     """A second; a multiplication and an addition are two."""
     bytes: float
     """Read a second."""
 
-    def least_seconds(self, operations: float, bytes: float = 0) -> float:
+    def least_seconds(self, flops: float, bytes: float = 0) -> float:
         """See the module."""
-        return max(operations / self.operations, bytes / self.bytes)
+        return max(flops / self.flops, bytes / self.bytes)
 
 
 def measure_roofline(device: torch.device, dtype: torch.dtype) -> Roofline:
@@ -51,4 +51,4 @@ def measure_roofline(device: torch.device, dtype: torch.dtype) -> Roofline:
         convolve = min(clock(lambda: F.conv2d(images, kernels, padding="same"), device) for _ in range(TRIALS))
     read = min(clock(memory.max, device) for _ in range(TRIALS))
     of_convolution = 2 * batch * PIXELS**2 * CHANNELS**2 * KERNEL**2
-    return Roofline(operations=max(2 * side**3 / multiply, of_convolution / convolve), bytes=BYTES / read)
+    return Roofline(flops=max(2 * side**3 / multiply, of_convolution / convolve), bytes=BYTES / read)

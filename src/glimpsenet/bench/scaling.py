@@ -1,6 +1,6 @@
 """What cost grows with, and from where on glimpses pay: T and image size varied, the plain backbone beside them.
 
-    operations ~ T (backbone + fusion),   memory ~ batch (image and its halvings + the widest maps of one glimpse)
+    FLOPs ~ T (backbone + fusion),   memory ~ batch (image and its halvings + the widest maps of one glimpse)
     ratio = median(glimpses) / median(plain backbone on the whole image at full size), both in the same mode
 
 The fusion keeps keys and values, so each step adds one product with as many rows as there were glimpses. Windows are
@@ -18,7 +18,7 @@ from glimpsenet.bench.config import ScalingSettings
 from glimpsenet.bench.memory import peak_bytes
 from glimpsenet.bench.subjects import Classify, Subject, build_subject, glimpsing, plain
 from glimpsenet.bench.timing import interleaved
-from glimpsenet.evaluation.efficiency import count_operations, operations_of
+from glimpsenet.evaluation.efficiency import count_flops, flops_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def bench_scaling(subject: Subject, settings: ScalingSettings | None = None) -> 
         settings: what is varied, and how it is measured.
 
     Returns:
-        ``mode``, ``repetitions``, ``rows`` (``varied``, ``value``, ``batch``; times, ``operations`` and ``peak_mb`` of
+        ``mode``, ``repetitions``, ``rows`` (``varied``, ``value``, ``batch``; times, ``flops`` and ``peak_mb`` of
         a batch, the same of the plain backbone under ``plain``, ``ratio`` and its quartiles, ``image_mb``) and
         ``break_even`` (see :func:`break_even`).
     """
@@ -53,17 +53,17 @@ def bench_scaling(subject: Subject, settings: ScalingSettings | None = None) -> 
     calls |= {str(key): _call(plain(case.subject, settings.mode), case) for key, case in wholes.items()}
     timings = interleaved(calls, subject.device, settings.repetitions)
 
-    def cost(key: str, operations: float) -> dict[str, Any]:
+    def cost(key: str, flops: float) -> dict[str, Any]:
         peak = peak_bytes(calls[key], subject.device) / 1e6
-        return {**timings[key].to_dict(), "operations": operations, "peak_mb": peak}
+        return {**timings[key].to_dict(), "flops": flops, "peak_mb": peak}
 
-    costs = {key: cost(str(key), case.batch * _operations_of_whole(case.subject)) for key, case in wholes.items()}
+    costs = {key: cost(str(key), case.batch * _flops_of_whole(case.subject)) for key, case in wholes.items()}
     rows = [
         {
             "varied": case.varied,
             "value": case.value,
             "batch": case.batch,
-            **cost(str(place), case.batch * _operations(case.subject)),
+            **cost(str(place), case.batch * _flops(case.subject)),
             "image_mb": case.subject.images(case.batch).nbytes / 1e6,
             "plain": costs[case.whole],
             **timings[str(place)].ratio_to(timings[str(case.whole)]),
@@ -115,12 +115,12 @@ def _with(subject: Subject, **settings: Any) -> Subject:
     return build_subject(config, subject.channels, subject.device, subject.model.num_classes)
 
 
-def _operations(subject: Subject) -> int:
+def _flops(subject: Subject) -> int:
     """Of all glimpses of one image."""
-    return count_operations(subject.model, subject.config.model.image_size, subject.channels)[-1]
+    return count_flops(subject.model, subject.config.model.image_size, subject.channels)[-1]
 
 
-def _operations_of_whole(subject: Subject) -> int:
+def _flops_of_whole(subject: Subject) -> int:
     """Of the plain backbone over one image."""
     whole = plain(subject, "eager")
-    return operations_of(lambda: whole(subject.images(1)))
+    return flops_of(lambda: whole(subject.images(1)))

@@ -20,7 +20,7 @@ from glimpsenet.bench.roofline import Roofline, measure_roofline
 from glimpsenet.bench.subjects import Classify, Subject, glimpsing, plain
 from glimpsenet.bench.timing import Timing, interleaved
 from glimpsenet.bench.training import training_steps
-from glimpsenet.evaluation.efficiency import measure_cost, operations_of
+from glimpsenet.evaluation.efficiency import flops_of, measure_cost
 
 Candidate = tuple[str, str]
 """What (plain, glimpses, training) and its mode."""
@@ -46,12 +46,12 @@ def bench_speed(
     cost = measure_cost(subject.model, subject.config.model.image_size, subject.channels)
     # Clocks go up and down: what the machine can do is the best that was seen at any time of the run.
     rooflines = [measure_roofline(device, dtype)]
-    inference, ratios = _measure_inference(subject, settings, cost["operations"][-1], rooflines, tell)
+    inference, ratios = _measure_inference(subject, settings, cost["flops"][-1], rooflines, tell)
     training = [] if settings.training is None else _measure_training(subject, settings, settings.training)
     if training:
         rooflines.append(measure_roofline(device, dtype))
         tell(f"{subject.name}: training at batch {settings.training}")
-    roofline = Roofline(max(seen.operations for seen in rooflines), max(seen.bytes for seen in rooflines))
+    roofline = Roofline(max(seen.flops for seen in rooflines), max(seen.bytes for seen in rooflines))
     for row in inference + training:
         row["share_of_roofline"] = roofline.least_seconds(*row.pop("work")) / (row["ms"] / 1e3)
     return {
@@ -59,7 +59,7 @@ def bench_speed(
         "repetitions": settings.repetitions,
         "ratios": ratios,
         "cost": cost,
-        "roofline": {"gflops": roofline.operations / 1e9, "gb_per_s": roofline.bytes / 1e9},
+        "roofline": {"gflops": roofline.flops / 1e9, "gb_per_s": roofline.bytes / 1e9},
         "inference": inference,
         "training": training,
     }
@@ -68,7 +68,7 @@ def bench_speed(
 def _measure_inference(
     subject: Subject,
     settings: SpeedSettings,
-    operations_of_glimpses: float,
+    flops_of_glimpses: float,
     rooflines: list[Roofline],
     tell: Callable[[str], None],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -78,14 +78,14 @@ def _measure_inference(
     for mode in settings.modes:
         candidates |= {("plain", mode): plain(subject, mode), ("glimpses", mode): glimpsing(subject, mode)}
     whole = plain(subject, "eager")
-    operations = {"plain": operations_of(lambda: whole(subject.images(1))), "glimpses": operations_of_glimpses}
+    flops = {"plain": flops_of(lambda: whole(subject.images(1))), "glimpses": flops_of_glimpses}
     weights = dtype.itemsize * sum(weight.numel() for weight in subject.model.backbone.net.parameters())
     # Each glimpse reads them anew: it cannot begin before the one before has ended.
     bytes_read = {"plain": weights, "glimpses": weights * subject.model.num_glimpses}
     times: list[dict[str, Any]] = []
     ratios: list[dict[str, Any]] = []
     for batch in settings.batch_sizes:
-        work = {kind: (batch * operations[kind], bytes_read[kind]) for kind in operations}
+        work = {kind: (batch * flops[kind], bytes_read[kind]) for kind in flops}
         images = subject.images(batch)
         calls = {key: _inference(classify, images, dtype) for key, classify in candidates.items()}
         timings = interleaved(calls, device, settings.repetitions)
@@ -103,7 +103,7 @@ def _measure_training(subject: Subject, settings: SpeedSettings, batch: int) -> 
     """Rows of times of a training step, each with its ratio to MGNet's recipe."""
     steps = training_steps(subject, settings.modes, getattr(torch, settings.precision), batch)
     calls = {("training", name): step for name, step in steps.items()}
-    work = {"training": (operations_of(calls[REFERENCE]), 0)}
+    work = {"training": (flops_of(calls[REFERENCE]), 0)}
     timings = interleaved(calls, subject.device, settings.repetitions)
     rows = _rows(calls, timings, work, subject.device, batch)
     return [row | timings["training", row["mode"]].ratio_to(timings[REFERENCE]) for row in rows]

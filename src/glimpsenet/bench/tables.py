@@ -75,7 +75,7 @@ def scaling_table(title: str, result: dict[str, Any]) -> Table:
                 *(str(row[name]) for name in ("value", "batch")),
                 *_ratio(row),
                 *(f"{timed['ms']:.2f}" for timed in (row, row["plain"])),
-                f"{row['operations'] / 1e9:.2f}",
+                f"{row['flops'] / 1e9:.2f}",
                 *(f"{row[name]:.1f}" for name in ("peak_mb", "image_mb")),
             ]
             for row in result["rows"]
@@ -99,14 +99,14 @@ def early_exit_table(result: dict[str, Any]) -> Table:
     seeds = ", ".join(map(str, result["seeds"]))
     return Table(
         f"{result['images']} images ({result['split']}) that no threshold was calibrated on, means over seeds {seeds}",
-        ["", "accuracy", "of each seed", "glimpses", "M operations", *(f"ms, batch {b} (x all)" for b in batches)],
+        ["", "accuracy", "of each seed", "glimpses", "MFLOPs", *(f"ms, batch {b} (x all)" for b in batches)],
         [
             [
                 row["candidate"],
                 f"{row['accuracy']:.4f}",
                 " ".join(f"{accuracy:.4f}" for accuracy in row["accuracies"]),
                 f"{row['mean_glimpses']:.2f}",
-                f"{row['operations'] / 1e6:.1f}",
+                f"{row['flops'] / 1e6:.1f}",
                 *(f"{time['ms']:.3f} ({time['ratio']:.2f})" for time in row["times"]),
             ]
             for row in result["candidates"]

@@ -99,7 +99,7 @@ def predict(
 
 
 def summary(run: RunFolder, /) -> None:
-    """Show a run's model: parts, shapes, parameters, operations after each glimpse."""
+    """Show a run's model: parts, shapes, parameters, FLOPs after each glimpse."""
     from glimpsenet.evaluation.summary import summary as summarize
 
     loaded = load(run)

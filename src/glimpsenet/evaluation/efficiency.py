@@ -1,6 +1,6 @@
-"""What looking costs: operations after each glimpse, against one pass of the same backbone over the full image.
+"""What looking costs: FLOPs after each glimpse, against one pass of the same backbone over the full image.
 
-Operations are counted by torch's own counter (a multiplication and an addition are two); it counts convolutions and
+FLOPs are counted by torch's own counter (a multiplication and an addition are two); it counts convolutions and
 matrix products, which leaves out sampling, pooling and normalisation, some percent in both.
 """
 
@@ -13,42 +13,42 @@ from torch.utils.flop_counter import FlopCounterMode
 from glimpsenet.models.glimpsenet import GlimpseNet
 
 
-def operations_of(call: Callable[[], object]) -> int:
+def flops_of(call: Callable[[], object]) -> int:
     """Of one eager call, whatever it computes."""
     with FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops()
 
 
-def count_operations(model: GlimpseNet, image_size: int, channels: int) -> list[int]:
-    """Operations for one image of ``image_size`` pixels after 1, 2, ..., T glimpses."""
+def count_flops(model: GlimpseNet, image_size: int, channels: int) -> list[int]:
+    """FLOPs for one image of ``image_size`` pixels after 1, 2, ..., T glimpses."""
     image = torch.zeros(1, channels, image_size, image_size, device=model.classifier.weight.device)
     with torch.no_grad():
-        return [operations_of(lambda t=t: model(image, num_glimpses=t)) for t in range(1, model.num_glimpses + 1)]
+        return [flops_of(lambda t=t: model(image, num_glimpses=t)) for t in range(1, model.num_glimpses + 1)]
 
 
-def count_plain_operations(model: GlimpseNet, image_size: int, channels: int) -> int | None:
-    """Operations of the backbone over the full image; None for one that takes glimpses only (vision transformers)."""
+def count_plain_flops(model: GlimpseNet, image_size: int, channels: int) -> int | None:
+    """FLOPs of the backbone over the full image; None for one that takes glimpses only (vision transformers)."""
     image = torch.zeros(1, channels, image_size, image_size, device=model.classifier.weight.device)
     try:
         with torch.no_grad():
-            return operations_of(lambda: model.backbone(image))
+            return flops_of(lambda: model.backbone(image))
     except AssertionError:  # how timm's transformers refuse another input size
         return None
 
 
 def measure_cost(model: GlimpseNet, image_size: int, channels: int) -> dict[str, Any]:
-    """Parameters, operations per number of glimpses, and their share of one full pass (None if there is none)."""
+    """Parameters, FLOPs per number of glimpses, and their share of one full pass (None if there is none)."""
     training = model.training
     model.eval()
-    operations = count_operations(model, image_size, channels)
-    plain = count_plain_operations(model, image_size, channels)
+    flops = count_flops(model, image_size, channels)
+    plain = count_plain_flops(model, image_size, channels)
     model.train(training)
     parameters = list(model.parameters())
     return {
         "parameters": sum(p.numel() for p in parameters),
         "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
-        "operations": operations,
-        "full_pass_operations": plain,
-        "share_of_full_pass": [count / plain for count in operations] if plain else None,
+        "flops": flops,
+        "full_pass_flops": plain,
+        "share_of_full_pass": [count / plain for count in flops] if plain else None,
     }

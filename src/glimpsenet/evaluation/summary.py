@@ -1,7 +1,7 @@
 """A model at a glance: its parts in the order of the loop, and what each more glimpse costs.
 
 A tree of layers, which general tools print, hides the loop: the backbone appears once and runs T times. So this is a
-table of the six parts, with the operations of all T turns, and one of the turns.
+table of the six parts, with the FLOPs of all T turns, and one of the turns.
 """
 
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class Part:
     shape: tuple[int, ...]
     """Of what it gives for one image, in one turn."""
     parameters: int
-    operations: int
+    flops: int
     """Of all turns, for one image; see ``efficiency.py`` for what is counted."""
 
 
@@ -47,13 +47,13 @@ class Summary:
 
     def __str__(self) -> str:
         share = self.cost["share_of_full_pass"]  # None for a backbone that takes glimpses only
-        counts = self.cost["operations"]
-        parts = [["part", "", "output", "parameters", f"operations, {len(counts)} glimpses"]]
+        counts = self.cost["flops"]
+        parts = [["part", "", "output", "parameters", f"FLOPs, {len(counts)} glimpses"]]
         for part in self.parts:
             shape = " x ".join(str(side) for side in part.shape)
-            parts.append([part.name, part.kind, shape, f"{part.parameters:,}", f"{part.operations:,}"])
+            parts.append([part.name, part.kind, shape, f"{part.parameters:,}", f"{part.flops:,}"])
         parts.append(["all", "", "", f"{self.cost['parameters']:,}", f"{counts[-1]:,}"])
-        turns = [["after glimpse", "operations"], *([str(glimpse), f"{n:,}"] for glimpse, n in enumerate(counts, 1))]
+        turns = [["after glimpse", "FLOPs"], *([str(glimpse), f"{n:,}"] for glimpse, n in enumerate(counts, 1))]
         if share:
             turns[0].append(f"of one pass over {self.image_size} x {self.image_size} px")
             for row, value in zip(turns[1:], share, strict=True):
@@ -62,7 +62,7 @@ class Summary:
 
 
 def summary(model: GlimpseNet, image_size: int = 224) -> Summary:
-    """The parts of a model with output shapes, parameters and operations, and the cost after each glimpse.
+    """The parts of a model with output shapes, parameters and FLOPs, and the cost after each glimpse.
 
     Args:
         model: on any device; it is run, and stays in the mode it was in.
@@ -80,7 +80,7 @@ def summary(model: GlimpseNet, image_size: int = 224) -> Summary:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(image)
     model.train(training)
-    operations = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
+    flops = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
     side, width, classes = model.generator.glimpse_size, model.clue.width, (model.num_classes,)
     shapes = {
         "policy": (3,),
@@ -97,7 +97,7 @@ def summary(model: GlimpseNet, image_size: int = 224) -> Summary:
             kind=model.backbone.name if name == "backbone" else type(part).__name__,
             shape=shape,
             parameters=sum(parameter.numel() for parameter in part.parameters()),
-            operations=operations.get(f"{type(model).__name__}.{name}", 0),
+            flops=flops.get(f"{type(model).__name__}.{name}", 0),
         )
         for name, shape in shapes.items()
         if isinstance(part := getattr(model, name), nn.Module)

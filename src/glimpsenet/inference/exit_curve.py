@@ -1,6 +1,6 @@
 """What every exit threshold would do, simulated on held-out images; and the threshold for a wanted accuracy or cost.
 
-    cost(threshold) = sum_t P(exit = t) cost_t,      cost_t: looks, operations or milliseconds up to glimpse t
+    cost(threshold) = sum_t P(exit = t) cost_t,      cost_t: looks, FLOPs or milliseconds up to glimpse t
 
 One full pass over the images is enough, since an early exit changes no answer before it. As in MSDNet (Huang et al.
 2018), thresholds are calibrated on images that neither trained the model nor measure it afterwards.

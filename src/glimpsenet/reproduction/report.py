@@ -147,9 +147,7 @@ def _sections(values: dict[str, Any], out: Path) -> list[Section]:
             " none.",
             gain_table(values["rows"]),
         ),
-        Section(
-            "Cost", "Operations after each glimpse, of one full pass of the backbone.", _cost_table(values["rows"])
-        ),
+        Section("Cost", "FLOPs after each glimpse, of one full pass of the backbone.", _cost_table(values["rows"])),
         Section("Spread over seeds, and learning curves", picture=out / "rows.png"),
     ]
     if (out / "scanpaths.png").exists():

@@ -141,6 +141,6 @@ def _figures(metrics: dict[str, Any], cost: dict[str, Any] | None) -> dict[str, 
         "accuracy": [f"{value:.3f}" for value in metrics["accuracy"]],
         "side of the window, share of the image's": [f"{value:.2f}" for value in metrics["mean_scale"]],
         "objects found so far": [f"{value:.1%}" for value in metrics["found_rate"] or []],
-        "FLOPs, billions": [f"{value / 1e9:.3g}" for value in cost["operations"]] if cost else [],
+        "FLOPs, billions": [f"{value / 1e9:.3g}" for value in cost["flops"]] if cost else [],
         "... of one pass over the full image": [f"{value:.0%}" for value in share or []],
     }

@@ -243,19 +243,19 @@ function showAnswer() {
   showCost();
 }
 
-const billions = (operations) => `${(operations / 1e9).toPrecision(2)} billion operations`;
+const billions = (flops) => `${(flops / 1e9).toPrecision(2)} GFLOPs`;
 
 function showCost() {
-  const { operations, share_of_full_pass: shares } = run().cost;
-  const whole = shares ? operations[0] / shares[0] : operations[operations.length - 1];
+  const { flops, share_of_full_pass: shares } = run().cost;
+  const whole = shares ? flops[0] / shares[0] : flops[flops.length - 1];
   const parts = answer.windows.slice(0, chosen.shown).map((_, place) => {
     const part = make("span");
-    part.style.width = `${100 * (operations[place] - (place ? operations[place - 1] : 0)) / Math.max(whole, operations[operations.length - 1])}%`;
+    part.style.width = `${100 * (flops[place] - (place ? flops[place - 1] : 0)) / Math.max(whole, flops[flops.length - 1])}%`;
     part.style.background = color(place + 1);
     return part;
   });
   $("meter").replaceChildren(...parts);
-  const spent = operations[chosen.shown - 1];
+  const spent = flops[chosen.shown - 1];
   const share = shares ? `${percent(shares[chosen.shown - 1])} of the plain backbone's pass over the whole picture` : "";
   const all = chosen.shown === looks() ? `, ${answer.milliseconds.toFixed(answer.milliseconds < 10 ? 1 : 0)} ms here` : "";
   $("meter").setAttribute("aria-label", `cost: ${share || billions(spent)}`);
@@ -376,7 +376,7 @@ function showCompare() {
 function lane({ place, policy, image: shown, given }) {
   const canvas = make("canvas"), last = given.windows.length;
   canvas.draw = () => paint(canvas, { image: shown, windows: given.windows, shown: last, selected: 0, colors: color, gradients: null, longest: 0, yours: new Map(), handles: false });
-  const { operations, share_of_full_pass: shares } = about.runs[place].cost;
+  const { flops, share_of_full_pass: shares } = about.runs[place].cost;
   const right = labelOf(place) >= 0 && given.answers[last - 1] === chosen.truth, wrong = labelOf(place) >= 0 && !right;
   const says = make("p", { className: `says${wrong ? " wrong" : ""}` }, make("b", { text: given.answers[last - 1] }), ` ${percent(given.confidences[last - 1])}${right ? " ✓" : wrong ? " ✗" : ""}`);
   const strip = make("div", { className: "strip" }, ...given.crops.map((url, at) => {
@@ -385,7 +385,7 @@ function lane({ place, policy, image: shown, given }) {
     return small;
   }));
   strip.classList.toggle("coarse", about.runs[place].glimpse_size < 64);
-  const cost = shares ? `${percent(shares[last - 1])} of a full pass` : billions(operations[last - 1]);
+  const cost = shares ? `${percent(shares[last - 1])} of a full pass` : billions(flops[last - 1]);
   return make("article", { className: "lane", data: { policy } }, make("h4", { text: WAYS[policy] }), canvas, says, strip,
     make("p", { className: "hint", text: `${last} look${last > 1 ? "s" : ""}, ${cost}` }));
 }
