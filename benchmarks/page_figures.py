@@ -18,11 +18,11 @@ from typing import TypeVar
 
 from glimpsenet.errors import UserError
 from page_numbers import NUMBERS
-from page_readme import MISSING, measured
+from page_readme import MISSING, first_table, measured
 from page_results import NotMeasuredError, Results
 from page_tables import TABLES
 
-ALL_TABLES = TABLES | {"measured": measured}
+ALL_TABLES = TABLES | {"measured": measured, "readme": first_table}
 T = TypeVar("T")
 TABLE = re.compile(r"(?P<start><!-- figures: (?P<name>[\w-]+) -->)\n.*?(?P<end><!-- end of figures -->)", re.DOTALL)
 NUMBER = re.compile(r"(?P<start><!--n (?P<name>[\w-]+)-->)[^\n]*?(?P<end><!--/n-->)")

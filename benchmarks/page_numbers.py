@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from glimpsenet.bench.localization import BEST, LIKE_FOR_LIKE, REFERENCE
-from page_readme import DIGITS, FAR, FIFTH, headline, like_for_like
-from page_results import SAID, Results
+from page_readme import DIGITS, FAR, FIFTH, WHOLE, headline, like_for_like
+from page_results import REPORT, SAID, Results
 from page_tables import between, interval, pays_from
 
 Number = Callable[[Results], str]
@@ -160,6 +160,7 @@ def _row(rows: list[dict[str, Any]], **wanted: Any) -> dict[str, Any]:
 
 NUMBERS: dict[str, Number] = {
     "digits-headline": headline,
+    "whole-image-digits": lambda results: f"{results.entry(REPORT, 'rows', WHOLE, 'accuracy'):.3f}",
     "digits-differences": lambda results: " ".join(f"{points:+.1f}" for points in like_for_like(results)),
     "digits-like-for-like": learned(DIGITS, "methods", LIKE_FOR_LIKE, "accuracy"),
     "digits-mgnet": learned(DIGITS, "methods", REFERENCE, "accuracy"),

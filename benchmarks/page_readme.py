@@ -1,10 +1,10 @@
-"""README's table: what was measured, a row a claim, each with its split, seeds and spread."""
+"""README's table of accuracies, and the table of docs/results.md: a row a claim, with its split, seeds and spread."""
 
 import statistics
 from collections.abc import Callable
 
 from glimpsenet.bench.localization import BEST, BOUND, LIKE_FOR_LIKE, REFERENCE
-from page_results import SAID, NotMeasuredError, Results
+from page_results import REPORT, SAID, NotMeasuredError, Results
 from page_tables import each, spread, table
 
 MISSING = "not measured yet"
@@ -135,6 +135,42 @@ def measured(results: Results) -> list[str]:
         except NotMeasuredError:
             rows.append([what, MISSING, "", "", command])
     return table(["", "result", "of each seed", "measured on", "command"], rows, words=5)
+
+
+WHOLE = "baseline-whole-image"
+SIGNS = "whole-image-traffic-signs.json"
+
+
+def first_table(results: Results) -> list[str]:
+    """README's: accuracies after the last glimpse, by data and by who chose the windows."""
+    head = ["", "ours", "like for like", "random windows", "true windows: the bound", "plain backbone, whole image"]
+    rows = [
+        ["digit scenes, 80 px", *_digits(results, DIGITS), _whole_digits(results)],
+        ["far scenes, 120 px, the digit under 3 px wide in the first glimpse", *_digits(results, FAR), "-"],
+        ["street photos, 320 px, 19 traffic signs", *_signs(results)],
+    ]
+    return table(head, rows, words=1)
+
+
+def _digits(results: Results, file: str) -> list[str]:
+    results.read(file, *SAID)
+    wanted = ((BEST, "accuracies"), (LIKE_FOR_LIKE, "accuracies"), (BEST, "random_accuracies"), (BOUND, "accuracies"))
+    return [spread(results.entry(file, "methods", method, values)) for method, values in wanted]
+
+
+def _whole_digits(results: Results) -> str:
+    return spread(results.entry(REPORT, "rows", WHOLE, "accuracies"))
+
+
+def _signs(results: Results) -> list[str]:
+    try:
+        results.read(SIGNS, *SAID)
+        ours, plain = (results.entry(SIGNS, name, "accuracies") for name in ("glimpses", "whole-image"))
+        random, bound = (f"{results.entry(SIGNS, 'glimpses', name):.3f}" for name in ("random", "oracle"))
+        share = results.entry(SIGNS, "share_of_flops")
+    except NotMeasuredError:
+        return [MISSING, "-", "-", "-", MISSING]
+    return [f"{spread(ours)} for {share:.0%} of the FLOPs", "-", random, bound, spread(plain)]
 
 
 def like_for_like(results: Results) -> list[float]:
