@@ -687,7 +687,7 @@ def write_bytes(folder: Path, other: Path) -> None:
 SPOILT = [
     (copy_weights, "model.safetensors"),
     (cut_weights, "model.safetensors"),
-    (remove_weights, "no weights yet"),
+    (remove_weights, "no weights"),
     (cut_config, "config.json is damaged"),
     (misspell_setting, "glimpse_siz"),
     (write_list, "config.json is damaged"),

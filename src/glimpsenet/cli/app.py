@@ -17,7 +17,7 @@ from glimpsenet.cli.output import warnings_in_one_line
 from glimpsenet.cli.run import evaluate, export, predict, summary
 from glimpsenet.cli.share import import_mgnet, pull, push
 from glimpsenet.cli.spelling import Commands, check_spelling
-from glimpsenet.cli.train import RUNS, reproduce, train
+from glimpsenet.cli.train import TRAIN, reproduce
 from glimpsenet.data.config import AugmentationConfig
 from glimpsenet.data.noise import one_warning
 
@@ -25,7 +25,7 @@ DESCRIPTION = (
     "Image classification by glimpses. `glimpsenet COMMAND --help` explains a command; --debug shows tracebacks."
 )
 COMMANDS: Commands = {
-    "train": train,
+    "train": TRAIN,
     "evaluate": evaluate,
     "predict": predict,
     "summary": summary,
@@ -40,6 +40,7 @@ COMMANDS: Commands = {
     "import-mgnet": import_mgnet,
 }
 GROUPS = {
+    "train": "Train a recipe; leaves a run folder with weights, metrics and logs.",
     "inspect": "See where a run looks, and why: windows, gradients, sweeps.",
     "bench": "Measure and compare: localization, speed, scaling, early exit, robustness.",
     "data": "Make data sets: digit scenes, shards, ImageNet100, ImageNet-C.",
@@ -74,7 +75,7 @@ def augmentation_by_name(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[An
 
 def run(arguments: Sequence[str]) -> None:
     """Parse, and run the command."""
-    check_spelling(arguments, COMMANDS, RUNS)
+    check_spelling(arguments, COMMANDS)
     registry = ConstructorRegistry()
     registry.primitive_rule(augmentation_by_name)
     with registry:

@@ -10,6 +10,8 @@ from glimpsenet.errors import SettingError
 if TYPE_CHECKING:
     from glimpsenet.runs import Run
 
+FLAT = arg(name="")
+"""Of a dataclass of settings: its fields are flags like all others, and those of a kind begin with the family."""
 RunFolder = Annotated[Positional[Path], arg(metavar="RUN", help="run folder.")]
 RunFolders = Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...", help="run folders.")]
 ImageFile = Annotated[Positional[Path], arg(metavar="IMAGE", help="image file.")]

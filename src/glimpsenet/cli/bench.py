@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import Positional, arg
 
 from glimpsenet.bench.config import EarlyExitSettings, LocalizationTask, ScalingSettings, SpeedSettings, SubjectSettings
-from glimpsenet.cli.arguments import Device, JsonFile, Records, RunFolder, RunFolders, load, load_all
+from glimpsenet.cli.arguments import FLAT, Device, JsonFile, Records, RunFolder, RunFolders, load, load_all
 from glimpsenet.cli.output import say
 from glimpsenet.kinds import at_least
 from glimpsenet.robustness.config import Protocol
@@ -19,7 +19,7 @@ Plain = Annotated[tuple[Path, ...], arg(help="runs with one glimpse of the whole
 def localization(
     *,
     methods: tuple[str, ...] = (),
-    task: OmitArgPrefixes[LocalizationTask] = LocalizationTask(),
+    task: Annotated[LocalizationTask, FLAT] = LocalizationTask(),
     seeds: int = 1,
     out: Path = Path("runs/bench-localization"),
     records: Records = None,
@@ -48,8 +48,8 @@ def speed(
     target: Target = "resnet18",
     /,
     *,
-    sizes: OmitArgPrefixes[SubjectSettings] = SubjectSettings(),
-    settings: OmitArgPrefixes[SpeedSettings] = SpeedSettings(),
+    sizes: Annotated[SubjectSettings, FLAT] = SubjectSettings(),
+    settings: Annotated[SpeedSettings, FLAT] = SpeedSettings(),
     device: Device = "auto",
     out: JsonFile = Path("speed.json"),
 ) -> None:
@@ -71,7 +71,7 @@ def scaling(
     target: Target = "resnet18",
     /,
     *,
-    settings: OmitArgPrefixes[ScalingSettings] = ScalingSettings(),
+    settings: Annotated[ScalingSettings, FLAT] = ScalingSettings(),
     device: Device = "auto",
     out: JsonFile = Path("scaling.json"),
 ) -> None:
@@ -94,7 +94,7 @@ def early_exit(
     /,
     *,
     plain: Plain = (),
-    settings: OmitArgPrefixes[EarlyExitSettings] = EarlyExitSettings(),
+    settings: Annotated[EarlyExitSettings, FLAT] = EarlyExitSettings(),
     device: Device = "auto",
     out: JsonFile = Path("early-exit.json"),
 ) -> None:
@@ -122,7 +122,7 @@ def robustness(
     *,
     plain: Plain = (),
     data: Path | None = None,
-    protocol: OmitArgPrefixes[Protocol] = Protocol(),
+    protocol: Annotated[Protocol, FLAT] = Protocol(),
     imagenet_c: Path | None = None,
     device: Device = "auto",
     out: JsonFile = Path("robustness.json"),

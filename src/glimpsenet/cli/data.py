@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from glimpsenet.cli.arguments import Destination
+from glimpsenet.cli.arguments import FLAT, Destination
 from glimpsenet.cli.output import say
 from glimpsenet.config import check_seed
 from glimpsenet.data.config import DigitsConfig
@@ -16,7 +16,7 @@ def digits(
     destination: Destination,
     /,
     *,
-    scenes: tyro.conf.OmitArgPrefixes[DigitsConfig] = DigitsConfig(train_scenes=1000, val_scenes=200, test_scenes=200),
+    scenes: Annotated[DigitsConfig, FLAT] = DigitsConfig(train_scenes=1000, val_scenes=200, test_scenes=200),
     image_size: int = 80,
     seed: int = 0,
 ) -> None:

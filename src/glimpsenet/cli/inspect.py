@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import Positional, arg
 
-from glimpsenet.cli.arguments import Device, Figure, ImageFile, RunFolder, RunFolders, load, load_all
+from glimpsenet.cli.arguments import FLAT, Device, Figure, ImageFile, RunFolder, RunFolders, load, load_all
 from glimpsenet.cli.errors import refusals_are_wrong_usage
 from glimpsenet.cli.output import say
 from glimpsenet.errors import SettingError, printable
 from glimpsenet.inspection.config import FieldSettings, Look, QualitySettings, SweepSettings
 
-Looking = OmitArgPrefixes[Look]
+Looking = Annotated[Look, FLAT]
 
 
 def arrows(
@@ -44,7 +44,7 @@ def sweep(
     /,
     *,
     look: Looking = Look(),
-    settings: OmitArgPrefixes[SweepSettings] = SweepSettings(),
+    settings: Annotated[SweepSettings, FLAT] = SweepSettings(),
     gif: bool = False,
     device: Device = "auto",
     out: Path = Path("sweep"),
@@ -72,7 +72,7 @@ def field(
     /,
     *,
     look: Looking = Look(),
-    settings: OmitArgPrefixes[FieldSettings] = FieldSettings(),
+    settings: Annotated[FieldSettings, FLAT] = FieldSettings(),
     device: Device = "auto",
     figure: Figure = Path("field.png"),
 ) -> None:
@@ -153,7 +153,7 @@ def quality(
     /,
     *,
     data: Path | None = None,
-    settings: OmitArgPrefixes[QualitySettings] = QualitySettings(),
+    settings: Annotated[QualitySettings, FLAT] = QualitySettings(),
     device: Device = "auto",
     out: Path = Path("quality"),
 ) -> None:

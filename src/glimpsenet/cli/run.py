@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import Positional, arg
 
-from glimpsenet.cli.arguments import BatchSize, Device, Json, RunFolder, SkipBad, check_picture, load
+from glimpsenet.cli.arguments import FLAT, BatchSize, Device, Json, RunFolder, SkipBad, check_picture, load
 from glimpsenet.cli.output import say, standard_output
 from glimpsenet.errors import SettingError, printable
 from glimpsenet.evaluation.config import EvaluationSettings
@@ -19,7 +19,7 @@ def evaluate(
     /,
     *,
     policy: Literal["learned", "random", "center", "none", "oracle", "all"] = "learned",
-    settings: OmitArgPrefixes[EvaluationSettings] = EvaluationSettings(),
+    settings: Annotated[EvaluationSettings, FLAT] = EvaluationSettings(),
     device: Device = "auto",
     figure: Path | None = None,
     json: Json = False,

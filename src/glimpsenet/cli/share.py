@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import Positional, arg
 
-from glimpsenet.cli.arguments import RunFolder, load
+from glimpsenet.cli.arguments import FLAT, RunFolder, load
 from glimpsenet.cli.output import say
 from glimpsenet.models.config import MGNetConfig
 
@@ -45,7 +45,7 @@ def import_mgnet(
     run: RunFolder,
     /,
     *,
-    settings: OmitArgPrefixes[MGNetConfig] = MGNetConfig(),
+    settings: Annotated[MGNetConfig, FLAT] = MGNetConfig(),
     data: Path | None = None,
 ) -> None:
     """Turn a checkpoint of MGNet into a run folder; runs no code of the file.

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args, get_origin
 
 from glimpsenet.errors import SettingError, did_you_mean
@@ -12,13 +12,12 @@ Commands = Mapping[str, "Callable[..., None] | Commands"]
 """Name -> command, or those below it."""
 
 
-def check_spelling(arguments: Sequence[str], commands: Commands, recipes: Mapping[str, Any]) -> None:
+def check_spelling(arguments: Sequence[str], commands: Commands) -> None:
     """Refuse the first command, recipe or flag that does not exist.
 
     Args:
         arguments: of the command line.
         commands: all that there are.
-        recipes: name -> the settings that ``train NAME`` takes flags from.
 
     Raises:
         SettingError: naming it, and the nearest or the kind that has the setting.
@@ -35,19 +34,24 @@ def check_spelling(arguments: Sequence[str], commands: Commands, recipes: Mappin
             kind = "recipe" if path == ["train"] else "command"
             raise SettingError(f"no {kind} '{word}'; {did_you_mean(word, list(found))}")
         path.append(word)
-        found = recipes if path == ["train"] else found[word]
-    known = set(flags_of_settings(found)) if path[0] == "train" else set(flags_of_command(found))
+        found = found[word]
+    known = set(flags_of_command(found))
     for word in arguments[len(path) :]:
         flag = word.partition("=")[0].replace("_", "-")
         if flag.startswith("--") and flag not in known:
-            way = _way_to_setting(flag, known, found) if path[0] == "train" else None
+            settings = next((p.default for p in _parameters(found) if dataclasses.is_dataclass(p.default)), None)
+            way = _way_to_setting(flag, known, settings) if path[0] == "train" else None
             lists = f"{' '.join(['glimpsenet', *path])} --help lists them"
             raise SettingError(f"no flag '{flag}'; {way or did_you_mean(flag, sorted(known), lists)}")
 
 
+def _parameters(command: Callable[..., None]) -> Iterable[inspect.Parameter]:
+    return inspect.signature(command).parameters.values()
+
+
 def flags_of_command(command: Callable[..., None]) -> Iterator[str]:
     """Flags of a function's keyword-only parameters."""
-    for parameter in inspect.signature(command).parameters.values():
+    for parameter in _parameters(command):
         if dataclasses.is_dataclass(parameter.default):
             yield from flags_of_settings(parameter.default)
         elif parameter.kind is parameter.KEYWORD_ONLY:

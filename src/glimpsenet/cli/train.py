@@ -1,14 +1,11 @@
 """``glimpsenet train`` and ``reproduce``: recipes, and the rows of Table 1."""
 
-import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import tyro
-from tyro.conf import OmitArgPrefixes
-
-from glimpsenet.cli.arguments import Device, Records
+from glimpsenet.cli.arguments import FLAT, Device, Records
 from glimpsenet.cli.output import say
 from glimpsenet.config import Config
 from glimpsenet.data.config import DataConfig
@@ -23,9 +20,9 @@ from glimpsenet.training.config import TrainingConfig
 class TrainingRun:
     """A recipe and where to run it."""
 
-    model: Annotated[ModelConfig, tyro.conf.arg(name="")]
-    data: Annotated[DataConfig, tyro.conf.arg(name="")]
-    training: Annotated[TrainingConfig, tyro.conf.arg(name="")]
+    model: Annotated[ModelConfig, FLAT]
+    data: Annotated[DataConfig, FLAT]
+    training: Annotated[TrainingConfig, FLAT]
     out: Path
     """Run folder. A finished run with these settings is left as it is; what was learned is not lost unasked."""
     seed: int = 0
@@ -51,35 +48,38 @@ class TrainingRun:
         return Config(model=self.model, data=self.data, training=self.training, seed=self.seed)
 
 
-RUNS = {name: TrainingRun.of(name, recipe()) for name, recipe in RECIPES.items()}
-"""What each recipe's flags change."""
-if TYPE_CHECKING:
-    Recipe = TrainingRun
-else:
-    Recipe = tyro.extras.subcommand_type_from_defaults(
-        RUNS, {name: inspect.cleandoc(recipe.__doc__ or "") for name, recipe in RECIPES.items()}, prefix_names=False
-    )
+def command_of(name: str, recipe: Callable[[], Config]) -> Callable[..., None]:
+    """``glimpsenet train NAME``: its flags are the recipe's settings, and its help the recipe's docstring."""
+
+    def command(*, run: Annotated[TrainingRun, FLAT] = TrainingRun.of(name, recipe())) -> None:
+        train(run)
+
+    command.__doc__ = recipe.__doc__
+    return command
 
 
-def train(recipe: Recipe) -> None:
+def train(run: TrainingRun) -> None:
     """Train a recipe; leaves a run folder with weights, metrics and logs."""
     from glimpsenet.evaluation.tables import training_report
     from glimpsenet.training.fit import fit
     from glimpsenet.training.run_folder import finished_summary
 
-    complete = not recipe.overwrite and finished_summary(recipe.config, recipe.out) is not None
+    complete = not run.overwrite and finished_summary(run.config, run.out) is not None
     names = ("resume", "overwrite", "device", "devices", "num_nodes")
-    summary = fit(recipe.config, recipe.out, **{name: getattr(recipe, name) for name in names})
+    summary = fit(run.config, run.out, **{name: getattr(run, name) for name in names})
     if not summary:  # not the first process
         return
-    complete_note = [f"{recipe.out} already holds this run, complete: nothing was trained"] if complete else []
-    say(*complete_note, *training_report(summary), f"the run is in {recipe.out}")
+    complete_note = [f"{run.out} already holds this run, complete: nothing was trained"] if complete else []
+    say(*complete_note, *training_report(summary), f"the run is in {run.out}")
+
+
+TRAIN = {name: command_of(name, recipe) for name, recipe in RECIPES.items()}
 
 
 def reproduce(
     *,
     rows: tuple[str, ...] = (),
-    setting: OmitArgPrefixes[Setting] = Setting(),
+    setting: Annotated[Setting, FLAT] = Setting(),
     out: Path = Path("runs/reproduction"),
     records: Records = None,
     seeds: int = 1,

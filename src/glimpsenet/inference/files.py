@@ -20,8 +20,9 @@ from torch import Tensor
 from glimpsenet import geometry
 from glimpsenet.data.folder import PhotoDataset
 from glimpsenet.data.loading import InOrder, create_loader
+from glimpsenet.data.sample import Batch
 from glimpsenet.errors import MissingError, UnreadableImageError
-from glimpsenet.inference.early_exit import NEVER, ExitRule, Predictor
+from glimpsenet.inference.early_exit import NEVER, ExitOutput, ExitRule, Predictor
 from glimpsenet.inference.fast import accelerate
 from glimpsenet.policies.base import Policy
 from glimpsenet.runs import Run
@@ -109,36 +110,40 @@ def predict(
         torch.Size([4, 4])
     """
     files = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
-    size = run.config.model.image_size
     photos = run.config.photos
-    transform = photos.augmentation.evaluation_transform(size)
+    transform = photos.augmentation.evaluation_transform(run.config.model.image_size)
     pixels: dict[str, Any] = {"channels": run.channels, "value_range": photos.value_range}
     dataset = PhotoDataset(files, [0] * len(files), transform, **pixels)
-    device = run.model.classifier.weight.device
     predictor = Predictor(accelerate(run.model), rule)
     for batch in create_loader(dataset, InOrder(len(files)), batch_size):
         yield from (Unreadable(problem) for problem in batch.problems)
-        if len(batch.images) == 0:
-            continue
-        images = batch.images.to(device)
-        output = predictor(images, policy=policy)
-        with torch.inference_mode():
-            seen = run.model.crops(images.float() / 255, output.windows).cpu()
-        windows = geometry.window_to_box(output.windows, size).cpu()
-        for row, place in enumerate(batch.places.tolist()):
-            width, height = batch.photo_sizes[row].tolist()
-            scale = photos.augmentation.square_scale(width, height, size)
-            centre = torch.tensor([width, height] * 2) / 2
-            looks = int(output.num_glimpses[row])
-            yield Prediction(
-                file=files[place],
-                classes=run.classes,
-                image=images[row].float().cpu() / 255,
-                crops=seen[row, :looks],
-                probabilities=output.glimpse_logits[row, :looks].float().softmax(-1).cpu(),
-                windows=output.windows[row, :looks].cpu(),
-                boxes=(windows[row, :looks] - size / 2) / scale + centre,
-            )
+        if len(batch.images):
+            images = batch.images.to(run.device)
+            yield from _predictions(run, files, batch, images, predictor(images, policy=policy))
+
+
+def _predictions(
+    run: Run, files: Sequence[Path], batch: Batch, images: Tensor, output: ExitOutput
+) -> Iterator[Prediction]:
+    """One an image of a batch, with windows in the photo's own pixels."""
+    size = run.config.model.image_size
+    with torch.inference_mode():
+        seen = run.model.crops(images.float() / 255, output.windows).cpu()
+    windows = geometry.window_to_box(output.windows, size).cpu()
+    for row, place in enumerate(batch.places.tolist()):
+        width, height = batch.photo_sizes[row].tolist()
+        scale = run.config.photos.augmentation.square_scale(width, height, size)
+        centre = torch.tensor([width, height] * 2) / 2
+        taken = int(output.num_glimpses[row])
+        yield Prediction(
+            file=files[place],
+            classes=run.classes,
+            image=images[row].float().cpu() / 255,
+            crops=seen[row, :taken],
+            probabilities=output.glimpse_logits[row, :taken].float().softmax(-1).cpu(),
+            windows=output.windows[row, :taken].cpu(),
+            boxes=(windows[row, :taken] - size / 2) / scale + centre,
+        )
 
 
 def predict_rows(

@@ -86,21 +86,16 @@ def fit(
 
     Example:
         >>> config = glimpsenet.recipe("digits")
-        >>> short = replace(config.training, max_steps=2, batch_size=4, validations=1)
-        >>> scenes = replace(config.data, train_scenes=8, val_scenes=4, test_scenes=4)
-        >>> summary = glimpsenet.fit(replace(config, training=short, data=scenes), "runs/short", device="cpu")
-        >>> summary["steps"], summary["test_metrics"]["num_images"]
-        (2, 4)
+        >>> short = replace(config, training=replace(config.training, max_steps=2, batch_size=4, validations=1))
+        >>> glimpsenet.fit(short, "runs/short", device="cpu")["test_metrics"]["num_images"]
+        1000
     """
     check_way(resume=resume, overwrite=overwrite)
     out, config = Path(out), _with_custom_parts(config, model, objective)
     place = _choose_devices(device, devices, num_nodes)
     quiet_libraries()
-    first = _is_first_process()
-    last = out / runs.CHECKPOINTS / "last.ckpt"
-    if not overwrite and (complete := finished_summary(config, out)) is not None:
-        if objective is not None and last.exists():
-            check_objective(read_checkpoint(last), objective)
+    first, last = _is_first_process(), out / runs.CHECKPOINTS / "last.ckpt"
+    if not overwrite and (complete := _complete(config, out, objective)) is not None:
         return complete if first else {}
     with contextlib.ExitStack() as until_the_end:
         if first:
@@ -118,6 +113,14 @@ def _with_custom_parts(config: Config, model: GlimpseNet | None, objective: Obje
     if objective is not None:
         config = replace(config, training=replace(config.training, objective=CustomObjectiveConfig()))
     return config
+
+
+def _complete(config: Config, out: Path, objective: Objective | None) -> dict[str, Any] | None:
+    """The summary of a finished run, if it was trained like this."""
+    summary, last = finished_summary(config, out), out / runs.CHECKPOINTS / "last.ckpt"
+    if summary is not None and objective is not None and last.exists():
+        check_objective(read_checkpoint(last), objective)
+    return summary
 
 
 def _choose_devices(device: str, devices: int, num_nodes: int) -> torch.device:
