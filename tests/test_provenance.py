@@ -22,7 +22,6 @@ OLD = {
     "first-light-digits.json",
     "first-light-traffic-signs.json",
     "localization-digits-short.json",
-    "robustness-digits-seed-0.json",
     "robustness-traffic-signs-seed-0.json",
     "soak.json",
     "speed-convolutions.json",

@@ -74,12 +74,11 @@ def fit(
         resume: go on after the last checkpoint; the configuration must be the run's own.
         overwrite: replace the run that the folder holds, whatever it learned, once settings and data are checked.
         device: see :func:`glimpsenet.devices.choose_device`.
-        devices: how many of them on each machine.
+        devices: how many of them on each machine; several start one process each.
         num_nodes: machines; start the same command on each, as torchrun or SLURM do.
 
     Returns:
-        The content of ``summary.json``: the best model's metrics on the validation images (``metrics``) and on the test
-        images (``test_metrics``; None without any), cost and circumstances.
+        The content of ``summary.json``: ``metrics`` on val, ``test_metrics`` (None without test images), cost...
 
     Raises:
         UserError: for a folder with another run or another process, unusable data, or training that diverges.
@@ -99,10 +98,15 @@ def fit(
         return complete if first else {}
     with contextlib.ExitStack() as until_the_end:
         if first:
-            with _told_to_go_elsewhere(out):
-                until_the_end.enter_context(alone_in(out))
-                check_folder(config, out, resume=resume, overwrite=overwrite)
+            _take(out, until_the_end, config, resume=resume, overwrite=overwrite)
         return _train(config, out, model, objective, resume and last.exists(), place, devices, num_nodes)
+
+
+def _take(out: Path, until_the_end: contextlib.ExitStack, config: Config, *, resume: bool, overwrite: bool) -> None:
+    """Keep other processes out of the folder, and refuse to train over what it holds."""
+    with _told_to_go_elsewhere(out):
+        until_the_end.enter_context(alone_in(out))
+        check_folder(config, out, resume=resume, overwrite=overwrite)
 
 
 def _with_custom_parts(config: Config, model: GlimpseNet | None, objective: Objective | None) -> Config:
