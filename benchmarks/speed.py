@@ -111,13 +111,13 @@ def learning(out: Path, smoke: bool) -> None:
 def train(runs: Sequence[Path] | None, plain: Sequence[Path] | None, smoke: bool) -> None:
     """What early exit is measured on, but for what comes from elsewhere; goes on where it stopped."""
     settings = [*(SHORT.split() if smoke else []), "--device", "cpu", "--resume"]
-    series: dict[str, list[object]] = {} if runs else {"digits": []}
+    series: dict[str, list[object]] = {} if runs else {"digits": ["digits"]}
     if plain is None:
         for pixels in PLAIN_SIZES:
             series[f"plain-{pixels}"] = ["digits-whole-image", "--glimpse-size", pixels]
     for name, own in series.items():
         for seed, folder in zip(SEEDS, run_folders(name, smoke), strict=True):
-            glimpsenet("train", "digits", *own, *settings, "--seed", seed, "--out", folder)
+            glimpsenet("train", *own, *settings, "--seed", seed, "--out", folder)
 
 
 def early_exit(out: Path, runs: Sequence[Path] | None, plain: Sequence[Path] | None, smoke: bool) -> None:
