@@ -41,6 +41,7 @@ lint: .venv/installed ## check style, types, imports, and the numbers on the pag
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tools/check_types.py
 	$(BIN)/python benchmarks/page_figures.py --check
+	$(BIN)/python tools/check_phrases.py
 
 format: .venv/installed ## apply ruff's automatic fixes and formatting
 	$(BIN)/ruff check --fix .

@@ -1,4 +1,4 @@
-"""A kind of data of your own: grey images in which one small square is brighter in the left or in the right half.
+"""A custom kind of data: grey images in which one small square is brighter in the left or in the right half.
 
 Run it: ``python examples/data_kind.py runs/halves``.
 """

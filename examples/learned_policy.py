@@ -1,4 +1,4 @@
-"""A kind of policy of your own, which learns: it chooses among the four corners and the centre.
+"""A custom kind of policy, which learns: it chooses among the four corners and the centre.
 
 Run it: ``python examples/learned_policy.py runs/corners``.
 """

@@ -1,4 +1,4 @@
-"""An objective of your own: learn to look where another policy would. Here it is the one of ``policy.py``.
+"""A custom objective: learn to look where another policy would. Here it is the one of ``policy.py``.
 
 Run it: ``python examples/objective.py runs/imitation``.
 """

@@ -1,4 +1,4 @@
-"""A policy of your own: look where the image has most contrast. Compares it with a trained run's own policy.
+"""A custom policy: look where the image has most contrast. Compares it with a trained run's own policy.
 
 Run it: ``python examples/policy.py runs/demo``.
 """

@@ -3,7 +3,7 @@
     PolicyConfig.kinds["tokens"]  ->  TokenConfig        a name is what config.json holds, a class what builds the part
 
 The dataclasses of the kinds that this package has stand together in their package's ``config.py``: the command line
-shows them without loading torch, so their ``build`` imports what it builds. A kind of your own may stand in one file
+shows them without loading torch, so their ``build`` imports what it builds. A custom kind may stand in one file
 with its class; one line makes it known: ``PolicyConfig.kinds["corners"] = "my_package.corners:CornersConfig"``.
 """
 

@@ -247,7 +247,7 @@ def test_only_this_page_may_ask(client, exhibits, picture):
     # Another site's form can send these types without asking leave.
     for kind in ("text/plain", "multipart/form-data", "application/x-www-form-urlencoded"):
         assert client.post(f"{RUN}/look", content=b"{}", headers={"content-type": kind}).status_code == 415
-    # A name server may give a stranger's name this machine's address.
+    # A name server may give another name this machine's address.
     assert client.get("/", headers={"host": "stranger.example"}).status_code == 400
     for host in ("localhost:8000", "127.0.0.1", "[::1]:8000"):
         assert client.get("/", headers={"host": host}).status_code == 200

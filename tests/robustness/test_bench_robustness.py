@@ -151,7 +151,7 @@ def test_what_cannot_be_tried_is_wrong_usage(runs, flags, told, capsys):
 
 
 class BrokenLibrary:
-    """A finder of a library that is installed and does not load, for want of one of the system's."""
+    """A finder of a library that is installed and does not load, for lack of a system library."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):

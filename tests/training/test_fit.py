@@ -608,7 +608,7 @@ def test_an_unreadable_image_stops_training_and_is_named(photos, tmp_path):
     config = replace(photos, data=replace(photos.data, skip_bad=False))
     with pytest.raises(UserError, match=r"cannot read image .*png.*; remove the file or skip unreadable images"):
         train(config, tmp_path / "run")
-    assert not (tmp_path / "run").exists()  # val/red/2.png is told before anything is begun
+    assert not (tmp_path / "run").exists()  # val/red/2.png is reported before anything is begun
 
 
 def test_a_run_that_a_bad_image_stopped_goes_on_without_it(photos, tmp_path, monkeypatch):

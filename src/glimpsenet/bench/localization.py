@@ -1,6 +1,6 @@
 """Which way of learning where to look is best: methods trained side by side on one task, and one table.
 
-    gain share = (learned - random) / (oracle - random)
+    gap closed = (learned - random) / (oracle - random)
 
 with the same weights under all three: the part of what can be won by looking that a policy wins. Every method is the
 recipe of the task with something changed; ``mgnet`` and ``oracle`` bound the rest from below and above.
@@ -209,9 +209,7 @@ def write_results(results: Mapping[str, Sequence[Record]], out: Path, command: s
 
 
 def summarize(entries: Sequence[Mapping[str, Any]], judged: str = "learned") -> dict[str, Any]:
-    """Means over seeds, and of every seed accuracies, gain share and how often it found the evidence; ``judged`` says
-    who looks.
-    """
+    """Means over seeds; accuracies, gap closed and found rate of every seed; ``judged`` is the policy they are of."""
     policies = [entry["evaluation"]["policies"] for entry in entries]
 
     def mean(values: Sequence[float]) -> float:

@@ -20,7 +20,7 @@ MEASURED = "measured"
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
-    """The peak of one call; call it once before, so that what stays (compiled code, momenta) is there already."""
+    """The peak of one call; call it once before, so that what stays (compiled code, momenta) already exists."""
     if device.type == "cuda":
         synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)

@@ -13,7 +13,7 @@ def method_table(methods: dict[str, Any]) -> Table:
 
     return Table(
         "accuracy after the last glimpse, means over seeds",
-        ["method", "accuracy", "worst seed", "random", "oracle", "gain share", "found", "to mgnet's", "seconds"],
+        ["method", "accuracy", "worst seed", "random", "oracle", "gap closed", "found", "to mgnet's", "seconds"],
         [
             [
                 name,

@@ -51,7 +51,7 @@ def told_in_one_line(debug: bool) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("glimpsenet: interrupted; --resume goes on with a training run", file=sys.stderr)
+        print("glimpsenet: interrupted; --resume continues a training run", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         if debug:

@@ -185,7 +185,7 @@ def _entries(folder: Path, entered: set[tuple[int, int]] | None = None) -> "list
         with os.scandir(folder) as found:
             return sorted(found, key=lambda entry: entry.name)
     except OSError as error:
-        raise DamagedError(f"cannot read the folder {folder}: {error.strerror}; remove it or mend it") from error
+        raise DamagedError(f"cannot read the folder {folder}: {error.strerror}; remove it or repair it") from error
 
 
 def _is_image(name: str) -> bool:

@@ -244,7 +244,7 @@ def _warn_of_empty_classes(held_out: dict[str, _Listing]) -> None:
 
 
 def _check_headers(files: Sequence[Path]) -> None:
-    """What is no image is told before training: the first validation may come hours later."""
+    """Report files that are not images before training: the first validation may come hours later."""
     for file in files:
         try:
             check_header(file)

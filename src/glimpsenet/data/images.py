@@ -3,7 +3,7 @@
 What becomes of each mode is in :mod:`glimpsenet.data.pixels`; the EXIF orientation is applied. Whatever cannot be read
 is an :class:`~glimpsenet.errors.UnreadableImageError` that names the file.
 
-Files may be a stranger's. Only the decoders of known formats are asked (Pillow would hand PostScript to Ghostscript,
+Files may be untrusted. Only the decoders of known formats are asked (Pillow would hand PostScript to Ghostscript,
 whatever the file is called), only regular files are opened (a pipe would be waited for), and the size that a file
 claims is checked before a pixel of it is decoded.
 """

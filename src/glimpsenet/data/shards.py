@@ -1,4 +1,4 @@
-"""Data beyond one disk's liking for small files: WebDataset shards, tar files of some thousand samples each.
+"""Large data sets: WebDataset shards, tar files of some thousand samples each.
 
     train-000000.tar ...   val-000000.tar ...   (test-000000.tar ...)
                            members KEY.jpg (or png, ...) and KEY.cls, the class's number in text

@@ -106,7 +106,7 @@ class Predictor:
 
 
 class _Exits:
-    """Keeps the answers of a batch, and goes on with the images that are not done."""
+    """Keeps the answers of a batch, and lets the loop continue with the images that are not done."""
 
     def __init__(self, images: Tensor, num_classes: int, num_glimpses: int, rule: ExitRule):
         self.rule, self.last = rule, num_glimpses

@@ -128,7 +128,7 @@ def read_statistics(run: Path) -> Statistics:
     with open(file, newline="", encoding="utf-8", errors="replace") as stream:
         rows = _read_rows(stream, file)
     if not rows:
-        raise DamagedError(f"{file} has no rows yet: the run has not come to the first step that is logged")
+        raise DamagedError(f"{file} has no rows yet: training has not reached the first logged step")
     return Statistics({kind: {name: _series(points) for name, points in of.items()} for kind, of in rows.items()})
 
 

@@ -166,7 +166,7 @@ class GlimpseNet(nn.Module):
             policy: looks in place of the model's own.
             num_glimpses: T, if not the model's own.
             seen: features of glimpses that are known already, by their number; the others are computed.
-            after: called after each glimpse; the loop goes on with what it returns, and ends with None.
+            after: called after each glimpse; the loop continues with what it returns, and ends with None.
 
         Returns:
             The state that the last glimpse left.
@@ -217,7 +217,7 @@ class GlimpseNet(nn.Module):
     def answer(
         self, fused: Float[Tensor, "batch width"], pooled: Sequence[Float[Tensor, "batch channel"]]
     ) -> Float[Tensor, "batch class_"]:
-        """Logits from the newest o_t; f_1..f_t count where windows vote, once training is over.
+        """Logits from the newest o_t; f_1..f_t count with ``glimpse_ensemble``, once training is over.
 
         They are the mean, then, of the classifier's log-probabilities and of those that the auxiliary classifier reads
         in each window by itself.

@@ -258,7 +258,7 @@ def load_run(folder: str | Path, device: str | torch.device = "cpu", *, model: G
     Args:
         folder: the run folder.
         device: of the model.
-        model: takes the weights, if the run was trained with a model of your own: one made in the same way.
+        model: takes the weights, if the run was trained with a custom model: one made in the same way.
 
     Raises:
         UserError: if the folder is no run folder, has no weights yet, or holds those of another architecture.

@@ -124,7 +124,7 @@ def check_way(*, resume: bool, overwrite: bool) -> None:
         SettingError: for both.
     """
     if resume and overwrite:
-        raise SettingError("resume goes on with the run that a folder holds, overwrite removes it: choose one of them")
+        raise SettingError("resume continues the run that a folder holds, overwrite removes it: choose one of them")
 
 
 def replace_run(out: Path, description: runs.Description) -> None:

@@ -162,7 +162,7 @@ class GlimpseTask(pl.LightningModule):
             torch.nn.utils.clip_grad_norm_(parameters, self.training_config.gradient_clip)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """The schedule goes on with the optimiser: not after a batch without a readable image."""
+        """The schedule advances with the optimiser: not after a batch without a readable image."""
         if scheduler.last_epoch < self.global_step:
             scheduler.step()
 

@@ -38,7 +38,7 @@ class Objective(nn.Module, abc.ABC):
         boxes: Float[Tensor, "batch 4"],
         progress: float = 0.0,
     ) -> Policy:
-        """Who looks while training.
+        """The policy that chooses windows while training.
 
         Args:
             model: whose policy learns.
@@ -50,7 +50,7 @@ class Objective(nn.Module, abc.ABC):
         return DiverseGlimpses(model.policy, share, self.scale_range, pathwise=self.pathwise)
 
     def examined(self, boxes: Float[Tensor, "batch 4"]) -> Policy | None:
-        """Who looks in validation, which chooses the checkpoint; the model's own policy if None.
+        """The policy in validation, which chooses the checkpoint; the model's own if None.
 
         Args:
             boxes: where the evidence is.
