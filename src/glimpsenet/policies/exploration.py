@@ -1,4 +1,4 @@
-"""The policy that looks while a policy learns: the same with some windows at random, or with larger windows at first."""
+"""The policy during training: the one that learns, with some windows at random or with larger windows at first."""
 
 import torch
 from jaxtyping import Float
