@@ -75,7 +75,7 @@ def passes(shape: Shape, batch: int, dtype: torch.dtype) -> tuple[dict[str, Call
     return calls, 2.0 * batch * after.shape[-1] ** 2 * channels * width * kernel**2
 
 
-def measure(backbone: str, pixels: int, looks: int, batch: int, repetitions: int) -> dict[str, Any]:
+def measure(backbone: str, pixels: int, glimpses: int, batch: int, repetitions: int) -> dict[str, Any]:
     """All convolutions of a step, the gradient of windows' pixels included."""
     rows: list[dict[str, Any]] = []
     flops, milliseconds = 0.0, dict.fromkeys(PRECISIONS, 0.0)
@@ -85,10 +85,10 @@ def measure(backbone: str, pixels: int, looks: int, batch: int, repetitions: int
         for precision, dtype in PRECISIONS.items():
             own, of_each = passes(shape, batch, dtype)
             calls |= {(precision, name): call for name, call in own.items()}
-        row: dict[str, Any] = {"shape": shape, "calls": looks * count, "gflop": of_each / 1e9}
+        row: dict[str, Any] = {"shape": shape, "calls": glimpses * count, "gflop": of_each / 1e9}
         for (precision, name), timing in interleaved(calls, CPU, repetitions).items():
             # Nobody asks for the gradient of the first glimpse's pixels.
-            times = looks * count - (name == "input gradient" and shape[0] == CHANNELS)
+            times = glimpses * count - (name == "input gradient" and shape[0] == CHANNELS)
             milliseconds[precision] += 1e3 * times * timing.median
             flops += times * of_each / len(PRECISIONS)
             rate = of_each / timing.median / 1e9
@@ -99,7 +99,7 @@ def measure(backbone: str, pixels: int, looks: int, batch: int, repetitions: int
         best[name] = max(best[name], *(way["gflops"] for row in rows for way in row[name].values()))
     least = {name: flops / rate / 1e6 for name, rate in best.items()}
     step = {"gflop": flops / 1e9, "ms": milliseconds, "least_ms": least}
-    settings = {"backbone": backbone, "pixels": pixels, "looks": looks, "batch": batch}
+    settings = {"backbone": backbone, "pixels": pixels, "glimpses": glimpses, "batch": batch}
     return {**settings, "convolutions": rows, "best_gflops": best, "step": step}
 
 
@@ -108,13 +108,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--pixels", type=int, default=96)
-    parser.add_argument("--looks", type=int, default=4)
+    parser.add_argument("--glimpses", type=int, default=4)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/speed-convolutions.json"))
     chosen = parser.parse_args()
     torch.manual_seed(SEED)
-    result = measure(chosen.backbone, chosen.pixels, chosen.num_glimpses, chosen.batch, chosen.repetitions)
+    result = measure(chosen.backbone, chosen.pixels, chosen.glimpses, chosen.batch, chosen.repetitions)
     write_json(chosen.out, {**provenance(CPU, [SEED]), **result})
     columns = ["convolution", *(f"{name}, {way}" for name in PRECISIONS for way in PASSES)]
     rows = [
