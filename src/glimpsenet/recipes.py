@@ -33,10 +33,9 @@ from glimpsenet.training.config import PathwiseConfig, TrainingConfig, ValueMapC
 def digits() -> Config:
     """Digit scenes; 80 px, four 20 px glimpses, 1,125 steps of 64 fresh scenes.
 
-    A token policy whose scores predict how well each window would be read (the value map), learned while looking
-    elsewhere now and then, after a fifth of the schedule at random; separate batch normalisation for first glimpse and
-    windows, anti-aliased glimpses, fusion that begins with equal attention. ``docs/localization.md`` says what each
-    part gives.
+    A token policy whose scores predict how well each window can be read (the value map); all windows are random for the
+    first fifth of the schedule, one in ten later. Separate batch normalisation for first glimpse and windows,
+    anti-aliased glimpses, uniform initial attention. ``docs/localization.md`` measures each part.
     """
     return Config(
         model=ModelConfig(
@@ -92,7 +91,7 @@ def digits_whole_image() -> Config:
 
 
 def image_folder() -> Config:
-    """Your own images: train/CLASS/*.jpg and val/CLASS/*.jpg under --data, any timm backbone.
+    """Your images: train/CLASS/*.jpg and val/CLASS/*.jpg under --data, any timm backbone.
 
     320 px images, four 96 px glimpses, a pretrained backbone fine-tuned for 12 epochs; localization as in ``digits``.
     """

@@ -157,13 +157,13 @@ class DigitsConfig(DataConfig):
 
     kind = "digits"
     train_scenes: int = 12_000
-    """Scenes an epoch, 1 or more; fresh ones every epoch."""
+    """Scenes per epoch, 1 or more; every epoch has new ones."""
     val_scenes: int = 1_000
     """Validation scenes, which choose the checkpoint, 1 or more; always the same."""
     test_scenes: int = 1_000
     """Test scenes, which choose nothing, 1 or more; always the same."""
     num_clutter: int = 8
-    """Clutter patches a scene, 7 x 7 pixels each, 0 or more."""
+    """Clutter patches per scene, 7 x 7 pixels each, 0 or more."""
     noise: float = 0.05
     """Standard deviation of the Gaussian noise, in units of white, 0 or more."""
 
@@ -190,8 +190,8 @@ class DigitsConfig(DataConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class FolderConfig(DataConfig):
-    """Image folders: train/CLASS/*.jpg, val/CLASS/*.jpg; test/CLASS/*.jpg if some images are to choose nothing, and
-    boxes.csv (file,x0,y0,x1,y1) if the evidence has known boxes. Or the same as shards."""
+    """Image folders: train/CLASS/*.jpg and val/CLASS/*.jpg; optionally test/CLASS/*.jpg, which chooses nothing, and
+    boxes.csv (file,x0,y0,x1,y1). Or the same as shards."""
 
     kind = "folder"
     data: Path = Path("data")
@@ -202,8 +202,8 @@ class FolderConfig(DataConfig):
     """Skip unreadable images, and count them, instead of stopping."""
     value_range: tuple[float, float] | None = None
     """Values that become black and white in 16-bit, 32-bit and floating-point grey images, in the files' own units
-    (0 4095 for a 12-bit camera); those outside are cut off. If not given: all that an integer type of up to 16 bits
-    holds, and 0 1 for floating point. 8-bit images have none, and are refused with it."""
+    (0 4095 for a 12-bit camera); those outside are clipped. If None: the range of the integer type, up to 16 bits,
+    and 0 1 for floating point. With it, 8-bit images are an error."""
 
     def __post_init__(self) -> None:
         black, white = self.value_range or (0.0, 1.0)

@@ -5,7 +5,7 @@
 Any model of timm, by name, and ``glimpse_cnn`` (below), which this project adds to timm's registry. Batch
 normalisation's statistics are shared by the first glimpse and the windows, as in MGNet, or separate. Shared, training
 normalises each call by its own statistics while evaluation uses one running average of both, which differ: the first
-glimpse, one call of T, suffers most. Separate statistics per kind of input are the remedy of Xie et al. (2020, AdvProp).
+glimpse, one call of T, suffers most. Separate statistics for each kind of input are due to Xie et al. (2020, AdvProp).
 """
 
 import copy

@@ -18,7 +18,7 @@ CONTENDERS = "glimpsenet.bench.contenders"
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig(Kind):
-    """What teaches localization."""
+    """How the policy learns."""
 
     kinds: ClassVar["Kinds[ObjectiveConfig]"] = Kinds(
         "objective",
@@ -64,7 +64,7 @@ class ObjectiveConfig(Kind):
             SettingError: for num_glimpses 1.
         """
         if model.num_glimpses == 1:
-            self.refuse("has nothing to teach a model with num_glimpses 1: choose objective 'pathwise'")
+            self.refuse("needs windows, and num_glimpses is 1: choose objective 'pathwise'")
 
     def check_stochastic(self, model: "GlimpseNet") -> None:
         """Refuse policies without probabilities.
@@ -95,11 +95,11 @@ class PathwiseConfig(ObjectiveConfig):
 
     kind = "pathwise"
     scale_penalty: float = 0.0
-    """Weight of the windows' mean scale, 0 or more: makes windows smaller."""
+    """Weight of the mean scale of the windows, 0 or more; makes windows smaller."""
     overlap_penalty: float = 0.0
-    """Weight of the windows' mean overlap, 0 or more: drives windows apart."""
+    """Weight of the mean overlap of the windows, 0 or more; drives windows apart."""
     large_until: float = 0.0
-    """Share of the schedule, 0..1, over which windows shrink from the largest scale to those chosen."""
+    """Share of the schedule, 0..1, over which windows shrink from the largest scale to their own."""
     gradient_share: float | None = None
     """Dynamic re-scaling: adapt the policy's gradient factor so that the norm of its gradient stays this share of all
     other weights'; above 0."""
@@ -144,10 +144,11 @@ class ValueMapConfig(ObjectiveConfig):
 
     kind = "value-map"
     weight: float = 1.0
-    """Of the objective's loss beside the classification loss, 0 or more."""
+    """Weight of the objective's loss, added to the classification loss; 0 or more."""
     reward: RewardName = "evidence"
-    """What a window is worth: the log-likelihood of the class in the window alone, no less than a guess's (evidence) or
-    as it is (likelihood), the fall of the loss (progress), or the rise of the class's probability (confidence)."""
+    """Reward of a window: evidence (log-likelihood of the class from the window alone, at least that of a guess),
+    likelihood (the same without that floor), progress (fall of the loss) or confidence (rise of the class's
+    probability)."""
 
     def __post_init__(self) -> None:
         _check_weight(self.weight)
@@ -169,14 +170,15 @@ class PolicyGradientConfig(ObjectiveConfig):
 
     kind = "policy-gradient"
     weight: float = 1.0
-    """Of the objective's loss beside the classification loss, 0 or more."""
+    """Weight of the objective's loss, added to the classification loss; 0 or more."""
     reward: RewardName = "evidence"
-    """What a window is worth: the log-likelihood of the class in the window alone, no less than a guess's (evidence) or
-    as it is (likelihood), the fall of the loss (progress), or the rise of the class's probability (confidence)."""
+    """Reward of a window: evidence (log-likelihood of the class from the window alone, at least that of a guess),
+    likelihood (the same without that floor), progress (fall of the loss) or confidence (rise of the class's
+    probability)."""
     discount: float = 0.0
-    """How much the next window's reward counts for the one before it, 0..1."""
+    """Discount of the rewards of later windows, 0..1."""
     entropy_weight: float = 0.0
-    """Bonus for undecided policies, 0 or more."""
+    """Weight of the policy's entropy as a bonus, 0 or more."""
 
     def __post_init__(self) -> None:
         _check_weight(self.weight)
@@ -205,7 +207,7 @@ class BoxesConfig(ObjectiveConfig):
 
     kind = "boxes"
     weight: float = 1.0
-    """Of the objective's loss beside the classification loss, 0 or more."""
+    """Weight of the objective's loss, added to the classification loss; 0 or more."""
 
     def __post_init__(self) -> None:
         _check_weight(self.weight)
@@ -220,13 +222,13 @@ class BoxesConfig(ObjectiveConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class CustomObjectiveConfig(ObjectiveConfig):
-    """An objective that was handed to ``fit``; it cannot be built from its name."""
+    """An objective passed to ``fit``; it cannot be built from its name."""
 
     kind = "custom"
 
     def build(self, model: "GlimpseNet", scale_range: tuple[float, float]) -> "Objective":
         """See :class:`ObjectiveConfig`."""
-        self.refuse("is an object, not a name: hand it to glimpsenet.fit(..., objective=...)")
+        self.refuse("is an object, not a name: pass it to glimpsenet.fit(..., objective=...)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +240,7 @@ class TrainingConfig:
     max_steps: int | None = None
     """End the schedule after this many optimiser steps, whatever the epochs."""
     batch_size: int = 256
-    """Images a step on each device; MGNet divides its 256 among its devices, so on four that is 64."""
+    """Images per step and device. MGNet divides its 256 among its devices: on four, use 64."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """SGD with momentum 0.9, or AdamW."""
     learning_rate: float = 0.1
@@ -246,29 +248,29 @@ class TrainingConfig:
     weight_decay: float = 1e-4
     """Weight decay, 0 or more."""
     warmup_share: float = 0.2
-    """Share of the schedule in which the learning rate rises, between 0 and 1."""
+    """Share of the schedule during which the learning rate rises, above 0 and below 1."""
     auxiliary_weight: float = 0.6
-    """alpha, 0..1: weight of the auxiliary loss; 1 - alpha is the main loss's."""
+    """alpha, 0..1: weight of the auxiliary loss; the main loss has 1 - alpha."""
     auxiliary_decay: bool = False
-    """Let alpha fall to 0, linearly over the schedule: early it teaches reading, late it makes glimpses selfish."""
+    """Lower alpha linearly to 0 over the schedule."""
     diversity: float = 0.0
-    """Share of windows drawn at random while training, 0..1."""
+    """Share of windows drawn at random during training, 0..1."""
     diversity_until: float = 0.7
-    """Share of the schedule after which no window is random any more, 0..1."""
+    """Share of the schedule after which no window is drawn at random, 0..1."""
     random_until: float = 0.0
-    """Share of the schedule before which all windows are random, 0..1: the classifier learns to read first."""
+    """Share of the schedule during which all windows are random, 0..1, so that the classifier learns to read first."""
     policy_learning_rate: float = 1.0
-    """Learning rate of the policy, as a multiple of the others', 0 or more."""
+    """Learning rate of the policy, relative to that of the other weights, 0 or more."""
     gradient_clip: float | None = None
     """Clip the norm of all gradients to this, above 0."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 where the machine computes in it, else float32."""
+    """auto: bfloat16 where the processor supports it, else float32."""
     workers: int = 0
     """Processes that read and augment images; 0 reads in the training process."""
     validations: int = 10
     """How often to validate and save during the run, 1 or more."""
     log_localization_statistics: bool = True
-    """Write the localization network's weights, gradients and windows, summarised, to localization.csv."""
+    """Write statistics of the localization network's weights, gradients and windows to localization.csv."""
     objective: ObjectiveConfig = PathwiseConfig()
 
     def __post_init__(self) -> None:
