@@ -24,7 +24,6 @@ OLD = {
     "localization-digits-short.json",
     "robustness-traffic-signs-seed-0.json",
     "soak.json",
-    "speed-convolutions.json",
     "speed-early-exit.json",
     "speed-learning.json",
     "speed-pipeline.json",

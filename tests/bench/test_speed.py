@@ -279,7 +279,7 @@ def test_the_legend_of_early_exit_names_what_is_drawn():
         (["speed", "glimpse_cnn", "--repetitions", "0"], 2, "repetitions must be 1 or more"),
         (["speed", "glimpse_cnn", "--glimpse-size", "300"], 2, "image_size 224 is smaller than glimpse_size 300"),
         (["scaling", "glimpse_cnn", "--glimpses", "-1"], 2, "glimpses must be 1 or more"),
-        (["early-exit", "RUN", "--within", "2"], 2, "within is a share"),
+        (["early-exit", "RUN", "--within", "2"], 2, "within must be 0 or more"),
         (["early-exit", "RUN", "--plain", "RUN"], 1, "is no plain backbone: it takes 3 glimpses"),
         (["early-exit", "RUN", "RUN", "--plain", "PLAIN"], 1, "there are 1 runs of 'plain glimpse_cnn, 8 px' for 2"),
         (["early-exit", "RUN", "PLAIN"], 1, "PLAIN has another model than RUN: num_glimpses is 1, not 3"),

@@ -154,7 +154,7 @@ def test_arrows_sweep_and_field_are_those_of_inspection(client, exhibits, pictur
     ("changes", "told"),
     [
         ({"picture": "data:image/png;base64,AAAA"}, "cannot read the image"),
-        ({"picture": "???"}, "no PNG in a data URL"),
+        ({"picture": "???"}, "not a PNG in a data URL"),
         ({"picture": to_url(torch.zeros(1, 20, 20))}, "has 20 x 20 pixels; this model takes 80 x 80"),
         ({"picture": to_url(torch.zeros(1, 200, 200))}, "200 x 200 pixels are more than 6400"),
         ({"windows": ["2=0.3,0.9,0"]}, "leaves the image"),
@@ -180,7 +180,7 @@ def test_a_question_that_cannot_be_is_refused_in_words(client, picture, changes,
 def test_what_is_no_question_is_refused_in_words(client, body):
     response = client.post(f"{RUN}/look", content=body, headers={"content-type": "application/json"})
     assert response.status_code == 400
-    assert "cannot read the question" in response.json()["error"] or "no PNG" in response.json()["error"]
+    assert "cannot read the question" in response.json()["error"] or "not a PNG" in response.json()["error"]
 
 
 @pytest.mark.parametrize(

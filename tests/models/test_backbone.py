@@ -98,7 +98,7 @@ def test_weights_of_another_model_are_named(tmp_path):
     file = tmp_path / "w.safetensors"
     safetensors.torch.save_file(timm.create_model("mobilenetv3_small_050").state_dict(), file)
     with pytest.raises(
-        UserError, match=r"w\.safetensors does not hold the weights of 'resnet18': \d+ missing \(first:"
+        UserError, match=r"w\.safetensors does not contain the weights of 'resnet18': \d+ missing \(first:"
     ):
         load_backbone_weights(create_backbone_net("resnet18"), file, "resnet18")
     (tmp_path / "x.safetensors").write_bytes(b"nonsense")
@@ -116,5 +116,5 @@ def test_unknown_backbones_are_refused_with_the_nearest_names():
 def test_weights_that_cannot_be_downloaded_are_told_in_a_whole_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("timm.models._hub.hf_hub_download", partial(hf_hub_download, cache_dir=tmp_path))
-    with pytest.raises(UserError, match=r"cannot be reached now; give a file of weights, or train from scratch$"):
+    with pytest.raises(UserError, match=r"cannot be reached; set backbone_weights to a file, or train from scratch$"):
         create_backbone_net("resnet18", pretrained=True)

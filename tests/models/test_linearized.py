@@ -107,7 +107,7 @@ def test_samples_are_taken_only_where_a_gradient_is_wanted(monkeypatch):
 
 @pytest.mark.parametrize("settings", [{"samples": 5}, {"samples": 2}, {"spread": 0.0}])
 def test_patterns_that_fix_no_plane_are_refused(settings):
-    with pytest.raises(ValueError, match="even number of samples"):
+    with pytest.raises(ValueError, match="samples must be even"):
         LinearizedGlimpses(6, **settings)
 
 

@@ -79,7 +79,7 @@ def test_layers_three_and_four_of_resnet(layer, channels):
 
 
 def test_a_layer_the_backbone_lacks_is_refused():
-    with pytest.raises(UserError, match=r"backbone 'glimpse_cnn': there is no feature map -4; there are 3: -3"):
+    with pytest.raises(UserError, match=r"backbone 'glimpse_cnn': no feature map -4; the backbone has 3: -3"):
         create_model("glimpse_cnn", num_classes=3, policy=SpatiotemporalConfig(layer=-4))
 
 

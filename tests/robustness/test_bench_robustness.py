@@ -137,7 +137,7 @@ def test_masked_gradients_are_found_out():
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--eps", "0"], "eps is of 255"),
+        (["--eps", "0"], "eps must be above 0"),
         (["--corruptions", "rain"], "no corruption 'rain'"),
         (["--severities", "6"], "1 to 5"),
     ],

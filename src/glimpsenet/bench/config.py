@@ -1,4 +1,4 @@
-"""What `glimpsenet bench` measures, and how often; free of torch."""
+"""Settings of `glimpsenet bench`: what it measures, and how often; imports no torch."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,23 +17,23 @@ Score = Literal["confidence", "margin"]
 
 @dataclass(frozen=True)
 class LocalizationTask:
-    """What all methods of learning where to look share."""
+    """What all policy-learning methods share."""
 
     task: Literal["digits", "digits-far", "image-folder"] = "digits"
-    """Recipe whose data, backbone and schedule all methods share."""
+    """Recipe that provides data, backbone and schedule for all methods."""
     data: Path | None = None
-    """Image folder, for the task image-folder."""
+    """Image folder, for task image-folder only."""
     backbone: str | None = None
-    """A timm model, for the task image-folder."""
+    """Name of a timm model, for task image-folder only."""
     backbone_weights: Path | None = None
-    """Weights it starts from."""
+    """File with initial backbone weights, for task image-folder only."""
     max_steps: int | None = None
-    """Optimiser steps of every method; the recipe's own if None."""
+    """Optimiser steps for each method; the recipe's number if None."""
 
     def __post_init__(self):
         at_least(1, max_steps=1 if self.max_steps is None else self.max_steps)
         if self.task != "image-folder" and (self.data or self.backbone or self.backbone_weights):
-            raise SettingError("data, backbone and backbone_weights belong to the task image-folder")
+            raise SettingError("data, backbone and backbone_weights apply only to the task image-folder")
 
     @property
     def config(self) -> Config:
@@ -50,14 +50,14 @@ class LocalizationTask:
 
 @dataclass(frozen=True)
 class SubjectSettings:
-    """Sizes of a model that is made for measuring; a run has its own."""
+    """Sizes of a model built for measuring; a run already has its sizes."""
 
     image_size: int | None = None
     """Side of the images in pixels; 224 if None."""
     glimpse_size: int | None = None
     """Side of a glimpse in pixels; 96 if None."""
     num_glimpses: int | None = None
-    """Glimpses; 4 if None."""
+    """T, including the first glimpse; 4 if None."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,15 @@ class SpeedSettings:
     """How speed is measured."""
 
     batch_sizes: tuple[int, ...] = (1, 8, 32)
-    """Images at a time."""
+    """Batch sizes to measure."""
     modes: tuple[Mode, ...] = MODES
-    """eager: as it is; fast: norms folded, channels last; compiled: fast through torch.compile (minutes)."""
+    """eager: unchanged; fast: batch norm folded, channels last; compiled: fast with torch.compile (takes minutes)."""
     precision: Precision = "float32"
-    """Of the matrix products of both, by autocast; MGNet's training step stays in float32."""
+    """Autocast precision of matrix products, for both models; MGNet's training step stays in float32."""
     training: int | None = None
-    """Also time training steps of this many images, beside MGNet's recipe."""
+    """Also time training steps with this batch size, against MGNet's recipe."""
     repetitions: int = 7
-    """Of every measurement."""
+    """Repetitions of each measurement."""
 
     def __post_init__(self):
         training = 1 if self.training is None else self.training
@@ -82,18 +82,18 @@ class SpeedSettings:
 
 @dataclass(frozen=True)
 class ScalingSettings:
-    """How cost is measured as images, glimpses and batches grow."""
+    """How scaling with image size, glimpses and batch size is measured."""
 
     glimpses: tuple[int, ...] = (1, 2, 4, 8)
-    """Numbers of glimpses, timed at the middle one of the batch sizes."""
+    """Numbers of glimpses to time, at the middle one of the batch sizes."""
     image_sizes: tuple[int, ...] = (224, 320, 448, 640)
-    """Sides of the images in pixels; glimpses stay as large as they are."""
+    """Sides of the images in pixels; the glimpse size stays the same."""
     batch_sizes: tuple[int, ...] = (1, 4, 16)
-    """Images at a time, at every image size."""
+    """Batch sizes to time at each image size."""
     mode: Mode = "fast"
-    """Of both; eager: as it is; fast: norms folded, channels last; compiled: fast through torch.compile."""
+    """For both models; eager: unchanged; fast: batch norm folded, channels last; compiled: fast with torch.compile."""
     repetitions: int = 7
-    """Of every measurement."""
+    """Repetitions of each measurement."""
 
     def __post_init__(self):
         at_least(1, glimpses=self.glimpses, image_sizes=self.image_sizes)
@@ -105,19 +105,19 @@ class EarlyExitSettings:
     """How early exit is calibrated and measured."""
 
     within: float = 0.002
-    """How far below all glimpses the accuracy may fall, 0..1, in 19 of 20 calibrations."""
+    """Largest loss of accuracy against all glimpses, 0..1; holds in 19 of 20 calibrations."""
     score: Score = "confidence"
-    """What thresholds are compared with: the answer's probability, or its distance from the second."""
+    """What thresholds apply to: the answer's probability, or its margin over the second."""
     batch_sizes: tuple[int, ...] = (1, 8, 32)
-    """Images at a time."""
+    """Batch sizes to measure."""
     scenes: int = 10_000
-    """Digit scenes to calibrate on, and as many to test on; other data are used whole."""
+    """Digit scenes for calibration, and as many for testing; other datasets are used in full."""
     timed: int = 1000
-    """Test images to time."""
+    """Number of test images to time."""
     blocks: int = 10
-    """Parts of these; each is one repetition."""
+    """Parts into which the timed images are split; each is one repetition."""
 
     def __post_init__(self):
         at_least(1, batch_sizes=self.batch_sizes, scenes=self.scenes, timed=self.timed, blocks=self.blocks)
         if not 0 <= self.within < 1:
-            raise SettingError(f"within is a share of the images, 0 or more and below 1; got {self.within:g}")
+            raise SettingError(f"within must be 0 or more and below 1 (a share of the images), got {self.within:g}")

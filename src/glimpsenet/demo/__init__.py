@@ -1,1 +1,1 @@
-"""A web page to play with a trained run; the only part that imports the web framework (extra ``demo``)."""
+"""A web page for trying a trained run; the only package that imports the web framework (extra ``demo``)."""

@@ -1,4 +1,4 @@
-"""Examples to pick from: digit scenes drawn when they are asked for, or the images of a folder."""
+"""Examples to pick from: digit scenes generated on request, or the images of a folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,22 +15,22 @@ from glimpsenet.runs import Description
 
 @dataclass(frozen=True)
 class Example:
-    """An image file, as an upload would be."""
+    """An image file, like an upload."""
 
     name: str
     label: str | None
-    """The true class, where it is known."""
+    """The true class, if known."""
     data: bytes
 
 
 class MadeExamples(Sequence[Example]):
-    """The validation images of a run whose data are made, digit scenes for example."""
+    """The validation images of a run on generated data, such as digit scenes."""
 
     def __init__(self, run: Description):
         self.run = run
 
     def _open(self) -> GlimpseDataset:
-        # A data set keeps what it made last: one of its own for every request, which may come at the same time.
+        # A dataset caches its last scene, and requests may be concurrent: open one per request.
         return open_data(self.run.config, self.run.classes, self.run.channels).val
 
     def __len__(self) -> int:
@@ -38,17 +38,17 @@ class MadeExamples(Sequence[Example]):
 
     def __getitem__(self, index: int) -> Example:  # pyright: ignore[reportIncompatibleMethodOverride]
         sample = self._open()[0, index]
-        assert sample.image is not None  # it is made, not read
+        assert sample.image is not None  # generated, not read from a file
         picture = (as_shown(sample.image) * 255).round().byte()
         return Example(f"scene {index + 1}", self.run.classes[sample.label], to_png(picture))
 
 
 class FolderExamples(Sequence[Example]):
-    """The images of a folder, in an order in which classes take turns; the true class is the folder's name, if the
-    model knows such a class.
+    """The images of a folder, with classes taking turns; the true class is the folder's name, if the model has that
+    class.
 
     Raises:
-        UserError: if there is no such folder, or no image in it.
+        UserError: if the folder does not exist or contains no images.
     """
 
     def __init__(self, folder: Path, classes: Sequence[str], seed: int):
@@ -66,15 +66,15 @@ class FolderExamples(Sequence[Example]):
 
 
 def choose_examples(run: Description, folder: Path | None, *, public: bool) -> Sequence[Example]:
-    """What visitors may pick.
+    """The examples that visitors can pick.
 
     Args:
-        run: on show first.
-        folder: to take images from.
-        public: whether others than this machine can ask; then no image is offered that was not named by ``folder``.
+        run: the first run shown.
+        folder: images to offer; if None, the run's validation images.
+        public: whether other machines can connect; if so, image files are offered only from ``folder``.
 
     Raises:
-        UserError: if the folder holds no image.
+        UserError: if the folder contains no images.
     """
     if folder is not None:
         return FolderExamples(folder, run.classes, run.config.seed)

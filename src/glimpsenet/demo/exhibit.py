@@ -1,9 +1,9 @@
-"""What the page asks of a run, as plain values: thin over the library.
+"""The page's questions to a run, answered as plain values: a thin layer over the library.
 
-look     where it looks, what it sees, what it thinks, and how long that took     Predictor, ExitRule
-arrows   where descent would move and resize its windows                          inspection.arrows
-sweep    loss and gradient along s, tx and ty of one window                       inspection.sweep
-field    the loss over all places of one window                                   inspection.field
+look     windows, crops, answers, and the time they took                         Predictor, ExitRule
+arrows   where gradient descent would move and resize the windows                inspection.arrows
+sweep    loss and gradient along s, tx and ty of one window                      inspection.sweep
+field    the loss over all positions of one window                               inspection.field
 """
 
 import time
@@ -36,42 +36,42 @@ from glimpsenet.runs import Run, load_run
 MAX_BARS = 10
 """Classes whose probabilities are shown."""
 SWEEP_POINTS, FIELD_POINTS = 61, 15
-"""Few enough that a ResNet-18 of 224 pixels answers in seconds on two cores."""
+"""Few enough that a ResNet-18 at 224 pixels answers in seconds on two cores."""
 
 
 SHIPPED = Path(__file__).parent / "digits"
-"""The run folder that comes with the package; ``benchmarks/ship_demo_model.py`` made it."""
+"""The run folder shipped with the package; made by ``benchmarks/ship_demo_model.py``."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What the page wants to know about a picture."""
+    """A request of the page about a picture."""
 
     picture: str
-    """A square of the run as a PNG in a data URL."""
+    """The square image that the run takes, as a PNG in a data URL."""
     windows: tuple[str, ...] = ()
-    """Windows to inject, as GLIMPSE=s,tx,ty; other glimpses look for themselves."""
+    """Windows to inject, as GLIMPSE=s,tx,ty; the policy chooses the others."""
     glimpses: int | None = None
-    """T; the model's own if None."""
+    """T; the model's if None."""
     exit_confidence: float = 1.0
-    """Stop looking once the answer is surer than this."""
+    """Stop once the answer's probability exceeds this."""
     policy: str = "learned"
-    """learned, random, center, none."""
+    """learned, random, center or none."""
     seed: int = 0
-    """Of random glimpses."""
+    """Seed for random windows."""
     arrows: bool = False
-    """Also tell the gradient of every window."""
+    """Also return the gradient of every window."""
     label: int | None = None
-    """The class whose loss is differentiated; the answer's if None."""
+    """Class whose loss is differentiated; the predicted one if None."""
     glimpse: int = 2
-    """Whose window is swept."""
+    """Glimpse whose window is swept."""
 
 
 def read_question(values: Any) -> Question:
-    """A question from JSON.
+    """A question from parsed JSON.
 
     Raises:
-        SettingError: naming what is missing, unknown or of another type.
+        SettingError: for fields that are missing, unknown or of the wrong type; names them.
     """
     try:
         return cattrs.Converter(forbid_extra_keys=True).structure(values, Question)
@@ -82,11 +82,11 @@ def read_question(values: Any) -> Question:
 
 
 class Exhibit:
-    """A run on show. It holds nothing of a visit, so any number of visitors may ask at once.
+    """A run shown on the page. It keeps no data of visitors, so any number of them can use it at once.
 
     Args:
         run: from :func:`glimpsenet.load_run`.
-        name: what the page calls it.
+        name: its name on the page.
     """
 
     def __init__(self, run: Run, name: str):
@@ -95,7 +95,7 @@ class Exhibit:
         self.model = accelerate(run.model)
 
     def describe(self) -> dict[str, Any]:
-        """What the page needs to know before it asks."""
+        """What the page needs to know about the run."""
         config = self.run.config.model
         return {
             "name": self.name,
@@ -109,7 +109,7 @@ class Exhibit:
         }
 
     def look(self, question: Question) -> dict[str, Any]:
-        """The scanpath, glimpse by glimpse, until the answer is sure enough."""
+        """The scanpath, glimpse by glimpse, until the answer is confident enough."""
         picture = self._picture(question)
         glimpses = self._num_glimpses(1 if question.policy == "none" else question.glimpses)
         policy = self._policy(question, glimpses)
@@ -131,12 +131,12 @@ class Exhibit:
         }
 
     def sweep(self, question: Question) -> dict[str, Any]:
-        """The curves of s, tx and ty of one window; a parameter that has no room says so."""
+        """Curves along s, tx and ty of one window; a parameter with no room to vary gets a refusal instead."""
         scene = self._scene(question)
         return {name: self._curve(scene, name, question.glimpse) for name in sweeps.PARAMETERS}
 
     def field(self, question: Question) -> dict[str, Any]:
-        """The loss over all places of one window, as a picture, with the direction of descent at each."""
+        """The loss over all positions of one window as a picture, with the direction of descent at each."""
         scene = self._scene(question)
         result = _in_words(lambda: fields.field(scene, glimpse=question.glimpse, points=FIELD_POINTS))
         low, high = float(result.loss.min()), float(result.loss.max())
@@ -163,7 +163,7 @@ class Exhibit:
     def _policy(self, question: Question, num_glimpses: int) -> Policy:
         known = [name for name in get_args(PolicyName) if name != "oracle"]
         if question.policy not in known:
-            raise SettingError(f"unknown policy '{question.policy}'; known are {', '.join(known)}")
+            raise SettingError(f"unknown policy '{question.policy}'; available: {', '.join(known)}")
         check_seed(question.seed)
         policy = self.model.policy
         if question.policy == "random" or question.policy == "center":
@@ -172,7 +172,7 @@ class Exhibit:
         return FixedGlimpses(parse_windows(question.windows, num_glimpses), otherwise=policy)
 
     def _bars(self, probabilities: Tensor) -> dict[str, Any]:
-        """The classes worth a bar: all if they are few, else those that were likely at any glimpse, likeliest first."""
+        """The classes that get a bar: all if there are few, else those likely at any glimpse, likeliest first."""
         classes, shown = self.run.classes, range(len(self.run.classes))
         if len(classes) > MAX_BARS:
             likeliest = probabilities.amax(0).topk(MAX_BARS).indices
@@ -185,13 +185,13 @@ class Exhibit:
         }
 
     def _gradients(self, picture: Picture, question: Question, windows: Tensor) -> list[list[float]] | None:
-        """dL/d(s, tx, ty) of glimpses 2, 3, ...; None after the first glimpse, which nobody chose."""
+        """dL/d(s, tx, ty) of glimpses 2, 3, ...; None if there is only the first glimpse, which no policy chooses."""
         if len(windows) == 1:
             return None
         return arrows(self._observe(picture, question, windows)).gradient.tolist()
 
     def _scene(self, question: Question) -> Scene:
-        """The windows that the page shows, all of them given."""
+        """The scene with the windows that the page shows, all of them injected."""
         windows = parse_windows(question.windows, self.model.num_glimpses)
         if sorted(windows) != list(range(1, len(windows) + 1)) or question.glimpse not in windows:
             raise SettingError(f"to sweep window {question.glimpse}, send the windows of all glimpses from 1")
@@ -221,16 +221,16 @@ class Exhibit:
 
 
 def open_exhibits(folders: Sequence[Path], device: str = "auto") -> list[Exhibit]:
-    """Run folders, ready to answer.
+    """Load run folders and warm them up.
 
     Raises:
-        UserError: for a folder that holds no run.
+        UserError: for a folder without a run.
     """
     place = choose_device(device)
     exhibits = [
         Exhibit(load_run(folder, place), name) for folder, name in zip(folders, short_names(folders), strict=True)
     ]
-    for exhibit in exhibits:  # the first time is the slowest, and no visitor's business
+    for exhibit in exhibits:  # the first call is the slowest: make it before visitors come
         size = exhibit.run.config.model.image_size
         blank = torch.zeros(exhibit.run.channels, size, size, dtype=torch.uint8)
         exhibit.look(Question(to_url(blank), arrows=True))
@@ -238,14 +238,14 @@ def open_exhibits(folders: Sequence[Path], device: str = "auto") -> list[Exhibit
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
-    """The ends of the paths, as long as it takes to tell them apart; no visitor needs to know the rest."""
+    """The shortest ends of the paths that differ from each other; visitors do not see the rest."""
     parts = [folder.resolve().parts for folder in folders]
     ends = (["/".join(path[-length:]) for path in parts] for length in range(1, max(map(len, parts)) + 1))
     return next(names for names in ends if len(set(names)) == len(set(parts)))
 
 
 def _in_words(call: Callable[[], Any]) -> Any:
-    """What a tool refuses is told to the visitor."""
+    """Turn a tool's ``ValueError`` into a message for the visitor."""
     try:
         return call()
     except ValueError as error:

@@ -1,8 +1,9 @@
-"""Pictures on their way between browser and model; nothing of them stays on this side.
+"""Pictures between browser and model; the server keeps none of them.
 
-    upload (bytes) -> read, made square -> PNG to the browser -> PNG back with every question -> the same pixels
+    upload (bytes) -> decoded, made square -> PNG to the browser -> PNG back with each request -> the same pixels
 
-PNG loses nothing, so the page sees what ``glimpsenet predict`` sees, and no visitor can come across another's picture.
+PNG is lossless, so the page works on the same pixels as ``glimpsenet predict``. Visitors cannot get each other's
+pictures.
 """
 
 import base64
@@ -20,20 +21,20 @@ from glimpsenet.errors import UnreadableImageError
 from glimpsenet.runs import Run
 
 MAX_BYTES = 20_000_000
-"""The largest body of a request: a photo as a camera writes it."""
+"""The largest request body: enough for a photo from a camera."""
 MAX_PIXELS = 50_000_000
-"""The largest picture that is decoded for a visitor."""
+"""The largest picture that is decoded."""
 _PNG = "data:image/png;base64,"
 
 Picture = UInt8[Tensor, "channel size size"]
-"""A square as the model takes it, not normalised."""
+"""A square as the model takes it, before normalisation."""
 
 
 def make_square(upload: bytes, run: Run) -> Picture:
-    """An uploaded image file as the square that ``run`` looks at, prepared as it is for evaluation.
+    """An uploaded image file as the square image that ``run`` takes, prepared as for evaluation.
 
     Raises:
-        UnreadableImageError: saying what is wrong with it.
+        UnreadableImageError: if it cannot be read; states the reason.
     """
     photos = run.config.photos
     transform = photos.augmentation.evaluation_transform(run.config.model.image_size)
@@ -47,9 +48,9 @@ def to_url(image: Tensor) -> str:
 
 
 def to_png(image: UInt8[Tensor, "channel height width"]) -> bytes:
-    """As a PNG file."""
+    """Encode as a PNG file."""
     file = io.BytesIO()
-    functional.to_pil_image(image.cpu()).save(file, format="PNG", compress_level=1)  # speed: it goes a short way
+    functional.to_pil_image(image.cpu()).save(file, format="PNG", compress_level=1)  # favour speed over size
     return file.getvalue()
 
 
@@ -57,7 +58,7 @@ def from_url(url: str, run: Run) -> Picture:
     """The inverse of :func:`to_url` for a square of ``run``.
 
     Raises:
-        UnreadableImageError: if it is anything else.
+        UnreadableImageError: for anything else.
     """
     size = run.config.model.image_size
     try:
@@ -65,7 +66,7 @@ def from_url(url: str, run: Run) -> Picture:
             base64.b64decode(url.removeprefix(_PNG), validate=True), run.channels, max_pixels=size**2
         )
     except binascii.Error as error:
-        raise UnreadableImageError("the picture is no PNG in a data URL") from error
+        raise UnreadableImageError("the picture is not a PNG in a data URL") from error
     if picture.shape[1:] != (size, size):
         found = f"{picture.shape[2]} x {picture.shape[1]}"
         raise UnreadableImageError(f"the picture has {found} pixels; this model takes {size} x {size}")
@@ -73,10 +74,10 @@ def from_url(url: str, run: Run) -> Picture:
 
 
 def thumbnail(upload: bytes, run: Run, side: int) -> str:
-    """An image file, small, as a data URL; its pixels as ``run`` reads them.
+    """A thumbnail of an image file as a data URL, with pixels as ``run`` reads them.
 
     Raises:
-        UnreadableImageError: saying what is wrong with it.
+        UnreadableImageError: if it cannot be read; states the reason.
     """
     photo = decode_image(upload, value_range=run.config.photos.value_range, max_pixels=MAX_PIXELS)
     image = functional.to_pil_image(photo)

@@ -1,12 +1,12 @@
-"""The demo's web server: a page of plain files, and questions to runs as JSON.
+"""The demo's web server: a page of static files, and a JSON API to the runs.
 
     GET  /                            the page                    GET  /api/about          runs, limits, colours
     POST /api/runs/R/picture          upload -> square            GET  /api/examples?...   to pick from
     POST /api/runs/R/look|sweep|field question -> answer          GET  /api/examples/N     one, as a file
 
-It keeps no state: every question brings its picture along, so visitors cannot meet, and nothing of an upload is
-written anywhere. Files are served from the folder ``static`` and nowhere else. Questions come from this page only: a
-browser asks leave before it sends the content types used here to another site, and nobody grants it.
+The server keeps no state: every request carries its picture, so visitors cannot see each other's pictures, and no
+upload is written to disk. Only files in the folder ``static`` are served. Only this page can send requests: before a
+browser sends these content types to another site, it asks for permission, which the server never grants.
 """
 
 import contextlib
@@ -43,9 +43,9 @@ from glimpsenet.runs import Run
 
 STATIC = str(files("glimpsenet.demo") / "static")
 THUMBNAIL = 80
-"""Side of an example to pick, in pixels."""
+"""Largest side of an example's thumbnail, in pixels."""
 MAX_EXAMPLES = 24
-"""Examples told at once."""
+"""Most examples per request."""
 HEADERS = {
     b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     b"img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -57,7 +57,7 @@ LOOPBACK_NAMES = ["localhost", "127.0.0.1", "::1", "[::1]"]
 
 
 def is_loopback(host: str) -> bool:
-    """Whether nobody but this machine can reach a server at ``host``."""
+    """Whether only this machine can reach a server at ``host``."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -68,9 +68,10 @@ def build_app(exhibits: Sequence[Exhibit], examples: Sequence[Example], host: st
     """The web application.
 
     Args:
-        exhibits: runs on show; one or more.
-        examples: images to pick from.
-        host: where it will listen; on loopback it answers to this machine's names only, whatever name servers say.
+        exhibits: runs to show; one or more.
+        examples: images that visitors can pick.
+        host: address to listen on; on loopback, only requests to this machine's own names are answered, whatever DNS
+            says.
     """
     show = _Show(exhibits, examples)
     return Starlette(
@@ -98,7 +99,7 @@ async def _page(_: Request) -> Response:
 
 
 class _Show:
-    """What the addresses under /api answer."""
+    """Endpoints under /api."""
 
     def __init__(self, exhibits: Sequence[Exhibit], examples: Sequence[Example]):
         self.exhibits, self.examples = exhibits, examples
@@ -110,14 +111,14 @@ class _Show:
             "num_examples": len(examples),
             "runs": [exhibit.describe() for exhibit in exhibits],
         }
-        # Looks are short and go side by side; sweeps and decoding are long or large, and go one at a time.
+        # Looks are short and run in parallel; sweeps and decoding take long or much memory, and run one at a time.
         self.quick = anyio.CapacityLimiter(max(2, os.cpu_count() or 1))
         self.slow = anyio.CapacityLimiter(1)
 
     def exhibit_of(self, request: Request) -> Exhibit:
         place = request.path_params["run"]
         if place >= len(self.exhibits):
-            raise UserError(f"there is no run {place} on this page; reload it")
+            raise UserError(f"no run {place} on this page; reload it")
         return self.exhibits[place]
 
     async def tell_about(self, _: Request) -> Response:
@@ -143,7 +144,7 @@ class _Show:
         try:
             start, count = (int(request.query_params[name]) for name in ("start", "count"))
         except (KeyError, ValueError) as error:
-            raise UserError("say which examples: ?start=0&count=8") from error
+            raise UserError("start and count must be given as integers: ?start=0&count=8") from error
         chosen = range(len(self.examples))[max(0, start) : max(0, start) + min(count, MAX_EXAMPLES)]
         describe = functools.partial(_describe_example, self.examples, self.exhibits[0].run)
         rows = [await anyio.to_thread.run_sync(describe, place, limiter=self.slow) for place in chosen]
@@ -152,13 +153,13 @@ class _Show:
     async def send_example(self, request: Request) -> Response:
         place = request.path_params["place"]
         if place >= len(self.examples):
-            raise UserError(f"there is no example {place}; reload the page")
+            raise UserError(f"no example {place}; reload the page")
         example = await anyio.to_thread.run_sync(self.examples.__getitem__, place, limiter=self.slow)
         return Response(example.data, media_type="application/octet-stream")
 
 
 class SafeHeaders:
-    """Middleware: the browser loads nothing from elsewhere, guesses no types, and keeps nothing."""
+    """Middleware: stops the browser from loading content from elsewhere, guessing types and caching."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
@@ -175,14 +176,14 @@ class SafeHeaders:
 
 
 async def _body(request: Request, media_type: str) -> bytes:
-    """The body of a request, read no further than the limit."""
+    """The body of a request, read up to the limit."""
     if request.headers.get("content-type", "").split(";")[0] != media_type:
         raise HTTPException(415, f"send {media_type}")
     body = bytearray()
     async for part in request.stream():
         body += part
         if len(body) > MAX_BYTES:
-            raise HTTPException(413, f"this is larger than {MAX_BYTES / 1e6:.0f} MB; send a smaller picture")
+            raise HTTPException(413, f"the file is larger than {MAX_BYTES / 1e6:.0f} MB; send a smaller picture")
     return bytes(body)
 
 
@@ -190,7 +191,7 @@ def _describe_example(examples: Sequence[Example], run: Run, place: int) -> dict
     try:
         example = examples[place]
         return {"place": place, "label": example.label, "thumbnail": thumbnail(example.data, run, THUMBNAIL)}
-    except (UserError, OSError):  # told once somebody picks it
+    except (UserError, OSError):  # reported when a visitor picks it
         return {"place": place, "label": None, "thumbnail": None}
 
 
@@ -201,11 +202,11 @@ def _refuse(_: Request, error: Exception) -> Response:
 
 
 def _leave(_: Request, error: Exception) -> Response:
-    return Response(status_code=400)  # whoever asked has gone
+    return Response(status_code=400)  # the client has disconnected
 
 
 def _fail(_: Request, error: Exception) -> Response:
-    """A bug, or a machine out of memory: no word of it but its kind, since it may name files."""
+    """A bug, or out of memory: report only the error's type, since its message may name files."""
     return JSONResponse({"error": f"the server could not answer ({type(error).__name__})"}, 500)
 
 
@@ -214,13 +215,13 @@ def serve(app: Starlette, host: str, port: int, tell: Callable[[str], None] = pr
 
     Args:
         app: from :func:`build_app`.
-        host: address to listen at.
-        port: 0 takes any that is free.
-        tell: receives the address once the page can be opened.
+        host: address to listen on.
+        port: 0 for any free port.
+        tell: called with the address once the page can be opened.
 
     Raises:
-        SettingError: if there is no such port.
-        UserError: if the address cannot be had.
+        SettingError: if the port is out of range.
+        UserError: if the server cannot listen on the address.
     """
     if not 0 <= port <= 65535:
         raise SettingError(f"port must be 0 to 65535, got {port}")
@@ -229,13 +230,13 @@ def serve(app: Starlette, host: str, port: int, tell: Callable[[str], None] = pr
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
-        way = "choose another, or 0 for any that is free" if taken else "choose another host or port"
-        raise AddressError(f"cannot listen at {host}, port {port}: {error}; {way}") from error
+        way = "choose another port, or 0 for any free one" if taken else "choose another host or port"
+        raise AddressError(f"cannot listen on {host}, port {port}: {error}; {way}") from error
     with listener:
         shown = f"[{host}]" if ":" in host else host
-        tell(f"http://{shown}:{listener.getsockname()[1]}  (Ctrl+C ends it)")
+        tell(f"http://{shown}:{listener.getsockname()[1]}  (press Ctrl+C to stop)")
         sys.stdout.flush()
-        # Its log would name every request; errors are told on standard error.
+        # No access log, which would list every request; errors go to standard error.
         web = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
-        with contextlib.suppress(KeyboardInterrupt):  # how it is meant to end
+        with contextlib.suppress(KeyboardInterrupt):  # the intended way to stop
             web.run(sockets=[listener])

@@ -1,66 +1,66 @@
-"""What the tools of inspection look at, and how closely; free of torch."""
+"""Settings of the inspection tools; imports no torch."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 LossName = Literal["last", "own", "auxiliary", "total"]
-"""The loss whose derivative is taken: after the last glimpse, after the window's own, auxiliary, or training's."""
+"""Loss to differentiate: after the last glimpse, after the window's own, auxiliary, or total (training's)."""
 Generator = Literal["own", "bilinear", "mipmap", "linearized"]
 
 
 @dataclass(frozen=True)
 class Look:
-    """Whose loss at an image is differentiated, and after which windows."""
+    """Which loss is differentiated for an image, with which windows."""
 
     label: str | None = None
-    """True class of the image, by name; if None, that of its folder, or else the predicted one."""
+    """Name of the image's true class; if None, the folder's class, or else the predicted one."""
     loss: LossName = "last"
-    """The loss whose derivative is taken: after the last glimpse, after the window's own, auxiliary, or training's."""
+    """Loss to differentiate: after the last glimpse, after the window's own, auxiliary, or total (training's)."""
     set: tuple[str, ...] = ()
-    """Windows to inject before, as GLIMPSE=s,tx,ty; later glimpses react."""
+    """Windows to inject first, as GLIMPSE=s,tx,ty; later glimpses react."""
     allow_outside: bool = False
-    """Accept windows that leave the image."""
+    """Accept windows that extend outside the image."""
 
 
 @dataclass(frozen=True)
 class SweepSettings:
-    """What is swept."""
+    """What to sweep."""
 
     glimpse: int = 2
-    """Whose window; 1 is the first glimpse."""
+    """Glimpse whose window is moved; 1 is the first glimpse."""
     parameter: Literal["s", "tx", "ty", "all"] = "all"
-    """s, tx, ty or all."""
+    """Parameter to sweep: s, tx, ty or all."""
     points: int = 200
-    """How many."""
+    """Number of points."""
 
 
 @dataclass(frozen=True)
 class FieldSettings:
-    """Which losses are drawn over places."""
+    """Where a window's loss is evaluated."""
 
     glimpse: int = 2
-    """Whose window; 1 is the first glimpse."""
+    """Glimpse whose window is moved; 1 is the first glimpse."""
     points: int = 21
-    """Places a side."""
+    """Positions along each side of the grid."""
     scale: float | None = None
-    """s of the window; what the model chose if None."""
+    """Scale s of the window; the model's choice if None."""
 
 
 @dataclass(frozen=True)
 class QualitySettings:
-    """Which gradients are measured, and how."""
+    """How the quality of gradients is measured."""
 
     generators: tuple[Generator, ...] = ("own",)
-    """How windows are sampled while measuring; "own" is the run's way."""
+    """How windows are sampled while measuring; "own" keeps the run's sampling."""
     images: int = 50
-    """How many, spread over classes."""
+    """Number of images, spread over classes."""
     glimpse: int = 2
-    """Whose window, 2 for the first window."""
+    """Glimpse whose window is measured, 2 for the first window."""
     points: int = 100
-    """Of each sweep."""
+    """Points in each sweep."""
     loss: LossName = "last"
-    """Whose derivative."""
+    """Loss to differentiate."""
     policy: Literal["learned", "random", "oracle"] = "learned"
-    """Around which windows: the model's, random ones (the same for all runs), or the boxes."""
+    """Windows to measure around: the model's, random ones (the same for all runs), or those on the boxes."""
     seed: int = 0
-    """Of the choice of images, of random windows and of confidence intervals."""
+    """Seed for the choice of images, random windows and confidence intervals."""

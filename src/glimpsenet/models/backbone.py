@@ -1,11 +1,11 @@
 """Backbone: glimpse -> (f_t, feature maps), one network for all glimpses.
 
-    maps = stages(glimpse),   f_t = mean over places of the last map (or whatever the model's own head pools)
+    maps = stages(glimpse),   f_t = mean over locations of the last map (or whatever the model's own head pools)
 
-Any model of timm, by name, and ``glimpse_cnn`` (below), which this project adds to timm's registry. Batch
-normalisation's statistics are shared by the first glimpse and the windows, as in MGNet, or separate. Shared, training
-normalises each call by its own statistics while evaluation uses one running average of both, which differ: the first
-glimpse, one call of T, suffers most. Separate statistics for each kind of input are due to Xie et al. (2020, AdvProp).
+Any timm model by name, or ``glimpse_cnn`` (below), which this project adds to timm's registry. The first glimpse and
+the windows share batch normalisation statistics, as in MGNet, or have separate ones. If shared, training normalises
+each call by its own statistics, but evaluation uses one running average of both, which differ: the first glimpse, one
+call of T, suffers most. Separate statistics for each kind of input are the remedy of Xie et al. (2020, AdvProp).
 """
 
 import copy
@@ -29,17 +29,17 @@ from glimpsenet.errors import DamagedError, PretrainedWeightsError, UserError, f
 
 
 class Features(NamedTuple):
-    """What the backbone sees in one glimpse of each image."""
+    """The backbone's output for one glimpse of each image."""
 
     pooled: Float[Tensor, "batch channel"]
     maps: list[Float[Tensor, "batch _ _ _"]]
-    """The feature maps of the layers asked for."""
+    """The feature maps of the requested layers."""
 
 
 class GlimpseCNN(nn.Module):
     """A small network for small glimpses: three stages of two 3 x 3 convolutions, strides 1, 2, 2.
 
-    112 thousand parameters with the default widths; speaks timm's interface.
+    112 thousand parameters with the default widths; implements timm's interface.
     """
 
     def __init__(self, in_chans: int = 3, num_classes: int = 0, widths: Sequence[int] = (24, 48, 64), **_: Any):
@@ -66,7 +66,7 @@ class GlimpseCNN(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward_intermediates(self, x: Tensor, indices: Sequence[int] | None = None) -> tuple[Tensor, list[Tensor]]:
-        """timm's interface: the last map, and the maps of the stages ``indices`` (all for None)."""
+        """timm's interface: the last map, and the maps of the stages ``indices`` (all if None)."""
         maps = []
         for stage in self.stages:
             x = stage(x)
@@ -89,10 +89,10 @@ class GlimpseCNN(nn.Module):
 
 @timm.models.register_model
 def glimpse_cnn(pretrained: bool = False, **settings: Any) -> GlimpseCNN:
-    """See :class:`GlimpseCNN`; there are no pretrained weights."""
+    """See :class:`GlimpseCNN`; no pretrained weights exist."""
     if pretrained:
         raise PretrainedWeightsError(
-            "glimpse_cnn has no pretrained weights; train it from scratch, or give a file of weights"
+            "glimpse_cnn has no pretrained weights; train it from scratch, or set backbone_weights to a file"
         )
     net = GlimpseCNN(**{key: value for key, value in settings.items() if not key.startswith("pretrained_cfg")})
     net.pretrained_cfg = {"mean": (0.0,), "std": (1.0,), "classifier": "fc"}  # pyright: ignore
@@ -100,7 +100,7 @@ def glimpse_cnn(pretrained: bool = False, **settings: Any) -> GlimpseCNN:
 
 
 class Normalization(nn.Module):
-    """(image - mean) / std per channel, as the backbone was trained; takes uint8 (0..255) or float (0..1) images."""
+    """(image - mean) / std per channel, as in the backbone's training; takes uint8 (0..255) or float (0..1) images."""
 
     mean: Tensor
     std: Tensor
@@ -111,7 +111,7 @@ class Normalization(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Float[Tensor, "batch channel size size"]:
-        """``[batch, channel, size, size]`` as read -> as the backbone wants it."""
+        """Raw images ``[batch, channel, size, size]`` -> normalised images."""
         if images.dtype == torch.uint8:
             images = images.float() / 255
         return (images - self.mean) / self.std
@@ -122,9 +122,9 @@ class Backbone(nn.Module):
 
     Args:
         net: the model, with timm's ``forward_intermediates`` and ``forward_head``.
-        separate_norms: give first glimpses batch normalisation layers of their own.
-        layers: indices of timm's feature maps to return, negative from the end.
-        frozen: train the last stage and what follows it only; what is before keeps its weights and its statistics.
+        separate_norms: give first glimpses their own batch normalisation layers.
+        layers: indices of timm's feature maps to return; negative ones count from the last.
+        frozen: train only from the last stage on; earlier stages keep their weights and statistics.
 
     Raises:
         ValueError: if the model lacks a layer.
@@ -165,7 +165,7 @@ class Backbone(nn.Module):
 
     @property
     def name(self) -> str:
-        """The architecture's in timm; of other networks, their class."""
+        """timm's name of the architecture; for other networks, the class name."""
         configuration = getattr(self.net, "pretrained_cfg", None) or {}
         return configuration.get("architecture") or type(self.net).__name__
 
@@ -180,9 +180,9 @@ class Backbone(nn.Module):
         return [int(feature_info(self.net, layer)["num_chs"]) for layer in self.layers]
 
     def forward(self, glimpse: Float[Tensor, "batch channel g g"], *, first_glimpse: bool = False) -> Features:
-        """Features of one glimpse of each image; ``first_glimpse`` chooses the statistics where they are separate."""
+        """Features of one glimpse of each image; ``first_glimpse`` selects the statistics if they are separate."""
         net = self.first_glimpse_net if first_glimpse and self.first_glimpse_net is not None else self.net
-        # timm wants at least one layer; asking for none keeps no map alive.
+        # forward_intermediates needs at least one layer; without layers, keep no maps alive.
         last, maps = (
             net.forward_intermediates(glimpse, indices=self.layers)
             if self.layers
@@ -199,7 +199,7 @@ def feature_info(net: Any, layer: int) -> dict[str, Any]:
     """
     maps = list(getattr(net, "feature_info", []))
     if not -len(maps) <= layer < len(maps):
-        raise ValueError(f"there is no feature map {layer}; there are {len(maps)}: {-len(maps)} (first) to -1 (last)")
+        raise ValueError(f"no feature map {layer}; the backbone has {len(maps)}: {-len(maps)} (first) to -1 (last)")
     return maps[layer]
 
 
@@ -223,7 +223,7 @@ def create_backbone_net(
     """A timm model by name; ``image_size`` is the input's side, for models that fix it (vision transformers).
 
     Raises:
-        UserError: for an unknown name (with the nearest ones), or weights that cannot be had.
+        UserError: for an unknown name (lists the nearest ones), or if the weights are not available.
     """
     if not timm.is_model(name):
         architecture = name.split(".")[0]
@@ -241,18 +241,18 @@ def create_backbone_net(
             raise
         reason = first_line(error).rstrip(".")
         if isinstance(error, LocalEntryNotFoundError):
-            reason = "they were never downloaded to this machine, and the Hugging Face Hub cannot be reached now"
+            reason = "they are not cached on this machine, and the Hugging Face Hub cannot be reached"
         raise PretrainedWeightsError(
-            f"no pretrained weights for '{name}': {reason}; give a file of weights, or train from scratch"
+            f"no pretrained weights for '{name}': {reason}; set backbone_weights to a file, or train from scratch"
         ) from error
     if isinstance(net, timm.models.resnet.ResNet) and not pretrained:
-        # As torchvision, and so MGNet and the report, have it; timm zeroes each block's last scale otherwise.
+        # As in torchvision, hence MGNet and the report; by default timm zeroes each block's last scale.
         net = timm.create_model(name, zero_init_last=False, **settings)
     return net
 
 
 def backbone_normalization(net: nn.Module, in_channels: int) -> Normalization:
-    """Mean and std of the backbone's own ``pretrained_cfg``; averaged over channels where their numbers differ."""
+    """Mean and std of the backbone's own ``pretrained_cfg``; averaged over channels if the channel counts differ."""
     data = resolve_data_config(pretrained_cfg=getattr(net, "pretrained_cfg", None) or {})
     mean, std = data["mean"], data["std"]
     if len(mean) != in_channels:
@@ -261,14 +261,14 @@ def backbone_normalization(net: nn.Module, in_channels: int) -> Normalization:
 
 
 def load_backbone_weights(net: nn.Module, file: Path, name: str) -> None:
-    """Load a backbone's weights strictly from safetensors or a plain ``torch.save``; its classifier is left out.
+    """Load a backbone's weights strictly from safetensors or a plain ``torch.save``; the classifier is ignored.
 
     Raises:
-        UserError: naming the file and the first tensors that do not fit.
+        UserError: if tensors do not match; names the file and the first of them.
     """
     try:
         weights = read_tensors(file)
-    except Exception as error:  # every reader raises kinds of its own
+    except Exception as error:  # each reader raises its own types
         raise DamagedError(f"cannot read weights from {file}: {first_line(error)}") from error
     own = net.state_dict()
     classifiers = getattr(net, "pretrained_cfg", {}).get("classifier") or ()
@@ -279,17 +279,17 @@ def load_backbone_weights(net: nn.Module, file: Path, name: str) -> None:
         for what, keys in {
             "missing": sorted(own.keys() - weights.keys()),
             "unknown": sorted(weights.keys() - own.keys()),
-            "of another shape": sorted(k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape),
+            "of the wrong shape": sorted(k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape),
         }.items()
         if keys
     ]
     if problems:
-        raise DamagedError(f"{file} does not hold the weights of '{name}': {', '.join(problems)}")
+        raise DamagedError(f"{file} does not contain the weights of '{name}': {', '.join(problems)}")
     net.load_state_dict(weights)
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """Name -> tensor from safetensors or a ``torch.save`` of plain tensors; runs no code of the file."""
+    """Name -> tensor from safetensors or a ``torch.save`` of plain tensors; runs no code from the file."""
     if os.fspath(file).endswith(".safetensors"):
         return safetensors.torch.load_file(file)
     content = torch.load(file, map_location="cpu", weights_only=True)

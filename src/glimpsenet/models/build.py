@@ -1,4 +1,4 @@
-"""From settings to a model: each part's settings build it."""
+"""Builds a model from its settings; each part's settings build that part."""
 
 from typing import Any
 
@@ -21,20 +21,20 @@ def create_model(
     like: ModelConfig | None = None,
     **settings: Any,
 ) -> GlimpseNet:
-    """A new recurrent glimpse classifier; untrained, but for a pretrained backbone.
+    """Create a recurrent glimpse classifier; untrained, except for a pretrained backbone.
 
     Args:
-        backbone: any timm model by name, or ``glimpse_cnn``.
+        backbone: name of a timm model, or ``glimpse_cnn``.
         num_classes: number of classes.
         in_channels: channels of the images, 3 for colour.
-        like: settings to begin with, those of a recipe: ``glimpsenet.recipe("image-folder").model`` is the model that
-            learns where to look. MGNet's if None.
+        like: settings to start from, such as a recipe's: ``glimpsenet.recipe("image-folder").model`` has a learned
+            policy. MGNet's if None.
         **settings: any other field of :class:`glimpsenet.models.config.ModelConfig`: ``num_glimpses``, ``image_size``,
             ``glimpse_size``, ``scale_range``, ``pretrained``..., and ``sampling``, ``clue``, ``fusion`` and ``policy``,
-            each the settings of a kind, or the name of one for its defaults.
+            each given as a kind's settings, or as its name for the defaults.
 
     Raises:
-        UserError: for an unknown backbone or setting (with the nearest name) or settings that do not fit together.
+        UserError: for an unknown backbone or setting (gives the nearest name), or settings that contradict each other.
 
     Example:
         >>> model = glimpsenet.create_model("resnet18", num_classes=100, num_glimpses=4)
@@ -50,10 +50,10 @@ def create_model(
 def build_model(
     config: ModelConfig, *, num_classes: int, in_channels: int = 3, initial_weights: bool = True
 ) -> GlimpseNet:
-    """The model that ``config`` describes; ``initial_weights=False`` where a checkpoint is loaded over it anyway.
+    """Build the model that ``config`` describes; use ``initial_weights=False`` before loading a checkpoint.
 
     Raises:
-        UserError: if the settings do not fit together.
+        UserError: if the settings contradict each other.
     """
     net = create_backbone_net(
         config.backbone,

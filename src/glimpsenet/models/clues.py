@@ -1,10 +1,10 @@
-"""Spatial clues: how a glimpse's features learn where they were seen.
+"""Spatial clues: how a glimpse's features encode where they were seen.
 
 2-D positional encoding (Supeene & Wang, eq. 1), d divisible by 4, k = 1..d/4:
 
     w_k = 10000^(-4 k / d),   p(x, y) = (sin w_1 x, cos w_1 x, sin w_1 y, cos w_1 y, sin w_2 x, ...)
 
-x and y are interleaved, so that every head of a multi-head attention sees both. It extends the encoding of Vaswani et
+x and y are interleaved, so that every head of a multi-head attention sees both. This extends the encoding of Vaswani et
 al. (2017) to two dimensions. MGNet (Tan et al. 2021) appends (s, tx, ty) to the features instead.
 """
 
@@ -30,10 +30,10 @@ def sinusoidal_encoding(coordinates: Float[Tensor, "*batch axes"], width: int) -
 
 
 def check_divisible_by_four(channels: int) -> None:
-    """What eq. 1 asks of a width.
+    """Check the width that eq. 1 requires.
 
     Raises:
-        ValueError: if it is not so.
+        ValueError: if ``channels`` is not divisible by 4.
     """
     if channels % 4:
         raise ValueError(f"the 2-D positional encoding needs a width divisible by 4; the backbone has {channels}")
@@ -45,10 +45,10 @@ def position_in_pixels(centre: Float[Tensor, "*batch axes"], image_size: int) ->
 
 
 class SpatialClue(nn.Module, abc.ABC):
-    """Joins a glimpse's features with where they were seen; no gradient flows into the window."""
+    """Combines a glimpse's features with where they were seen; no gradient flows into the window."""
 
     width: int
-    """Channels of the result."""
+    """Channels of the output."""
 
     @abc.abstractmethod
     def forward(
@@ -58,7 +58,7 @@ class SpatialClue(nn.Module, abc.ABC):
 
 
 class AffineClue(SpatialClue):
-    """MGNet's: [f ; s, tx, ty]."""
+    """MGNet's clue: [f ; s, tx, ty]."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -72,9 +72,9 @@ class AffineClue(SpatialClue):
 
 
 class PositionalClue(SpatialClue):
-    """The report's: f + p(x, y) at the window's centre, in pixels of the full image.
+    """The report's clue: f + p(x, y) at the window's centre, in pixels of the full image.
 
-    ``with_scale`` adds p(w), w the window's side in the same unit; eq. 1 leaves the scale out.
+    ``with_scale`` adds p(w), w the window's side in the same unit; eq. 1 omits the scale.
     """
 
     def __init__(self, channels: int, image_size: int, with_scale: bool = False):
@@ -96,7 +96,7 @@ class PositionalClue(SpatialClue):
 
 
 class NoClue(SpatialClue):
-    """The features alone."""
+    """The features, unchanged."""
 
     def __init__(self, channels: int):
         super().__init__()

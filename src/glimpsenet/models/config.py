@@ -1,4 +1,4 @@
-"""Settings of the model and of each kind of sampling, spatial clue and fusion; free of torch."""
+"""Settings of the model and of each kind of sampling, spatial clue and fusion; imports no torch."""
 
 import dataclasses
 from abc import abstractmethod
@@ -34,7 +34,7 @@ class SamplingConfig(Kind):
 
     @abstractmethod
     def build(self, glimpse_size: int) -> "GlimpseGenerator":
-        """The generator of glimpses of ``glimpse_size`` pixels a side."""
+        """Build the generator of ``glimpse_size`` x ``glimpse_size`` glimpses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class BilinearConfig(SamplingConfig):
 
     kind = "bilinear"
     align_corners: bool = True
-    """Sample from corner pixel to corner pixel, as MGNet does, not the centres of equal cells."""
+    """Sample from corner pixel to corner pixel, as MGNet does, instead of at the centres of equal cells."""
 
     def build(self, glimpse_size: int) -> "GlimpseGenerator":
         """See :class:`SamplingConfig`."""
@@ -54,7 +54,7 @@ class BilinearConfig(SamplingConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class MipmapConfig(SamplingConfig):
-    """Anti-aliased sampling from a pyramid."""
+    """Anti-aliased sampling from an image pyramid."""
 
     kind = "mipmap"
 
@@ -67,7 +67,7 @@ class MipmapConfig(SamplingConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class LinearizedConfig(SamplingConfig):
-    """Bilinear sampling with a gradient that looks further."""
+    """Bilinear sampling with a gradient of longer range."""
 
     kind = "linearized"
 
@@ -80,7 +80,7 @@ class LinearizedConfig(SamplingConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ClueConfig(Kind):
-    """How features learn where they were seen."""
+    """How features encode where they were seen."""
 
     kinds: ClassVar["Kinds[ClueConfig]"] = Kinds(
         "clue",
@@ -93,12 +93,12 @@ class ClueConfig(Kind):
 
     @abstractmethod
     def build(self, channels: int, image_size: int) -> "SpatialClue":
-        """The clue for features of ``channels`` channels, of images of ``image_size`` pixels a side."""
+        """Build the clue for features with ``channels`` channels and ``image_size`` x ``image_size`` images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AffineClueConfig(ClueConfig):
-    """[f; s, tx, ty], as MGNet has it."""
+    """[f; s, tx, ty], as in MGNet."""
 
     kind = "affine"
 
@@ -111,7 +111,7 @@ class AffineClueConfig(ClueConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class PositionalClueConfig(ClueConfig):
-    """2-D positional encoding, as the report has it."""
+    """2-D positional encoding, as in the report."""
 
     kind = "positional"
     with_scale: bool = False
@@ -126,7 +126,7 @@ class PositionalClueConfig(ClueConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class NoClueConfig(ClueConfig):
-    """Features alone."""
+    """Features only."""
 
     kind = "none"
 
@@ -139,7 +139,7 @@ class NoClueConfig(ClueConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class FusionConfig(Kind):
-    """How glimpses are joined."""
+    """How glimpses are combined."""
 
     kinds: ClassVar["Kinds[FusionConfig]"] = Kinds(
         "fusion",
@@ -152,18 +152,18 @@ class FusionConfig(Kind):
 
     @abstractmethod
     def build(self, width: int) -> "AttentionFusion | MeanFusion | NoFusion":
-        """The fusion of tokens of ``width`` channels."""
+        """Build the fusion for tokens with ``width`` channels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionConfig(FusionConfig):
-    """Attention over all glimpses so far, as MGNet and the report have it."""
+    """Attention over all glimpses so far, as in MGNet and the report."""
 
     kind = "attention"
     num_heads: int = 1
-    """Heads, 1 or more; they must divide the width."""
+    """Attention heads, 1 or more; must divide the width."""
     uniform: bool = False
-    """Begin training with equal attention to all glimpses, not with the random preference of Kaiming weights."""
+    """Start training with equal attention to all glimpses, not with the random preferences of Kaiming weights."""
 
     def __post_init__(self) -> None:
         require(self.num_heads >= 1, f"num_heads must be 1 or more, got {self.num_heads}")
@@ -190,7 +190,7 @@ class MeanConfig(FusionConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class NoFusionConfig(FusionConfig):
-    """Each answer from its own glimpse."""
+    """No fusion: each answer uses one glimpse only."""
 
     kind = "none"
 
@@ -203,31 +203,31 @@ class NoFusionConfig(FusionConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The recurrent classifier; number of classes and channels come from the data."""
+    """The recurrent classifier; the data set the number of classes and channels."""
 
     backbone: str = "resnet18"
-    """Any timm model by name, or glimpse_cnn, a small network for small glimpses."""
+    """Name of a timm model, or glimpse_cnn, a small network for small glimpses."""
     backbone_weights: Path | None = None
-    """Weights file the backbone starts from (safetensors or torch.save), loaded strictly."""
+    """File with initial backbone weights (safetensors or torch.save), loaded strictly."""
     pretrained: bool = False
-    """Start the backbone from timm's weights (downloaded), unless backbone_weights names a file."""
+    """Start the backbone from timm's weights (downloaded) unless backbone_weights is set."""
     freeze_backbone: bool = False
-    """Train only the backbone's last stage; the statistics of the frozen part are frozen too."""
+    """Train only the backbone's last stage; normalisation statistics of the other stages are frozen too."""
     batch_norm: Literal["shared", "separate"] = "shared"
-    """Batch normalisation of first glimpse and windows: one for both (MGNet), or one each."""
+    """Batch normalisation: shared by the first glimpse and windows (MGNet), or separate for each."""
     num_glimpses: int = 4
-    """T, 1 to 1,000, the first glimpse included."""
+    """T, 1 to 1,000, including the first glimpse."""
     image_size: int = 224
     """Side of the square image in pixels, up to 16,384."""
     glimpse_size: int = 96
-    """Side of a glimpse in pixels, at most the image's."""
+    """Side of a glimpse in pixels, at most image_size."""
     scale_range: tuple[float, float] = (0.2, 0.5)
     """Smallest and largest scale s of a window, its side as a share of the image's side; 1 is the whole image."""
     auxiliary_classifier: bool = True
-    """A classifier on the bare features of every window, for the auxiliary loss."""
+    """Add a classifier on each window's features alone, for the auxiliary loss."""
     glimpse_ensemble: bool = False
-    """After training, what the auxiliary classifier reads in each window counts as much as the fusion's answer: for few
-    training images, where the fusion learns scenes by heart."""
+    """After training, the auxiliary classifier's answer for each window counts as much as the fusion's answer. For
+    few training images, where the fusion memorises scenes."""
     sampling: SamplingConfig = BilinearConfig()
     clue: ClueConfig = AffineClueConfig()
     fusion: FusionConfig = AttentionConfig()
@@ -263,14 +263,14 @@ PARTS: dict[str, type[Kind]] = {
     "fusion": FusionConfig,
     "policy": PolicyConfig,
 }
-"""Settings of the model that are of one kind or another."""
+"""Settings of the model that are kinds, with their families."""
 
 
 def replace_settings(config: ModelConfig, **settings: Any) -> ModelConfig:
-    """``config`` with some settings changed; a kind given by its name has its default settings.
+    """``config`` with some settings changed; a kind given by name gets its default settings.
 
     Raises:
-        SettingError: for a setting that does not exist, with the nearest name or the kind that has it.
+        SettingError: for an unknown setting; names the nearest one or the kind that has it.
     """
     for name, value in settings.items():
         if name not in settings_of(ModelConfig):
@@ -289,24 +289,24 @@ def _where_else(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class MGNetConfig:
-    """MGNet's architecture; a checkpoint is read with the settings it was trained with, by default the paper's."""
+    """MGNet's architecture. Use the settings that the checkpoint was trained with; defaults are the paper's."""
 
     backbone: str = "resnet18"
-    """The ResNet it was trained with."""
+    """ResNet that the checkpoint was trained with."""
     num_glimpses: int = 4
-    """T, the first glimpse included."""
+    """T, including the first glimpse."""
     scale_factor: float = 2.33
     """Image size over glimpse size: glimpses have floor(image_size / scale_factor) pixels a side."""
     scale_range: tuple[float, float] = (0.2, 0.5)
-    """Smallest and largest half side s of a window."""
+    """Smallest and largest scale s of a window."""
     image_size: int = 224
     """Side of the square image in pixels."""
 
     def model(self) -> ModelConfig:
-        """The same in our settings.
+        """The equivalent :class:`ModelConfig`.
 
         Raises:
-            SettingError: for settings that do not fit together.
+            SettingError: if settings contradict each other.
         """
         require(self.scale_factor >= 1, f"scale_factor must be 1 or more, got {self.scale_factor}")
         return ModelConfig(

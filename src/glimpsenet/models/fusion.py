@@ -2,12 +2,12 @@
 
     o_t = ReLU(LayerNorm(Attention(query = h_t, keys = values = h_1..h_t)))
 
-The report's fusion is self-attention over h_1..h_t of which only the newest position's output is used. Every other
-position's query would be thrown away, and keys and values do not change once computed: so each glimpse projects the
-newest token only and remembers its key and value. Same numbers, linear instead of quadratic work per glimpse.
+The report's fusion is self-attention over h_1..h_t, but only the output at the newest position is used. The queries of
+other positions are not needed, and keys and values do not change once computed. So each glimpse projects only the
+newest token and stores its key and value: the same numbers, with linear instead of quadratic work per glimpse.
 
-Ours, for few training images: o_t = mean(h_1..h_t), so that every glimpse adds its own evidence to the logits and no
-attention can learn to ignore windows.
+Ours, for few training images: o_t = mean(h_1..h_t). Every glimpse adds its own evidence to the logits, and no attention
+can learn to ignore windows.
 
 Source: Tan et al. 2021 (one head); Supeene & Wang (one or four); attention as in Vaswani et al. 2017.
 """
@@ -20,17 +20,17 @@ from torch import Tensor, nn
 from glimpsenet.models.initialization import kaiming_init
 
 Memory = tuple[Float[Tensor, "batch ..."], Float[Tensor, "batch ..."]]
-"""What a fusion remembers of the glimpses so far: keys and values, or their sum and number."""
+"""What a fusion stores of the glimpses so far: keys and values, or sum and count of the tokens."""
 
 
 class AttentionFusion(nn.Module):
     """Self-attention over the glimpses so far, one at a time.
 
     Args:
-        width: of the tokens.
-        num_heads: of the attention.
-        uniform: begin with equal attention to all glimpses (keys zero). Kaiming's weights begin with nearly all of
-            it on one, as a rule the first glimpse, and training hardly moves it from there.
+        width: channels of the tokens.
+        num_heads: number of attention heads.
+        uniform: start with equal attention to all glimpses (zero key weights). With Kaiming weights, nearly all
+            attention starts on one glimpse, usually the first, and training hardly shifts it.
 
     Raises:
         ValueError: if ``num_heads`` does not divide ``width``.
@@ -52,7 +52,7 @@ class AttentionFusion(nn.Module):
     def forward(
         self, token: Float[Tensor, "batch width"], memory: Memory | None = None
     ) -> tuple[Float[Tensor, "batch width"], Memory]:
-        """The newest glimpse's token h_t and the memory of the ones before (None at the first) -> o_t, new memory."""
+        """Newest token h_t, memory of the earlier ones (None for the first glimpse) -> o_t, new memory."""
         attention = self.attention
         projected = F.linear(token, attention.in_proj_weight, attention.in_proj_bias)
         query, key, value = projected.view(token.shape[0], 3, attention.num_heads, 1, attention.head_dim).unbind(1)
@@ -63,12 +63,12 @@ class AttentionFusion(nn.Module):
 
 
 class MeanFusion(nn.Module):
-    """o_t = mean(h_1..h_t): logits are the mean of what each glimpse says by itself."""
+    """o_t = mean(h_1..h_t): logits are the mean of the logits of each glimpse alone."""
 
     def forward(
         self, token: Float[Tensor, "batch width"], memory: Memory | None = None
     ) -> tuple[Float[Tensor, "batch width"], Memory]:
-        """The newest token and (sum, number) of the ones before (None at the first) -> their mean, the new memory."""
+        """Newest token, (sum, count) of the earlier ones (None for the first glimpse) -> mean, new memory."""
         total, count = token, torch.ones_like(token[:, :1])
         if memory is not None:
             total, count = memory[0] + total, memory[1] + count
@@ -76,10 +76,10 @@ class MeanFusion(nn.Module):
 
 
 class NoFusion(nn.Module):
-    """o_t = h_t: every answer comes from its own glimpse. With one glimpse of the whole image, the plain backbone."""
+    """o_t = h_t: each answer uses one glimpse. With one glimpse of the whole image, this is the plain backbone."""
 
     def forward(
         self, token: Float[Tensor, "batch width"], memory: Memory | None = None
     ) -> tuple[Float[Tensor, "batch width"], Memory | None]:
-        """The token as it is; nothing is remembered."""
+        """The token, unchanged, and no memory."""
         return token, memory

@@ -1,6 +1,6 @@
-"""GlimpseNet: classify an image from one look at low resolution and a few windows at high resolution.
+"""GlimpseNet: classify an image from one glimpse at low resolution and a few windows at high resolution.
 
-    for t = 1..T:   a_t = policy(what was seen)              where to look; a_1 = (1, 0, 0), the whole image
+    for t = 1..T:   a_t = policy(glimpses so far)            where to look; a_1 = (1, 0, 0), the whole image
                     g_t = crop(image, a_t)                   the glimpse, g x g pixels
                     f_t = backbone(g_t)                      what is there
                     h_t = clue(f_t, a_t)                     ... and where that was
@@ -29,7 +29,7 @@ from glimpsenet.policies.base import Policy
 
 @dataclass
 class GlimpseOutput:
-    """What the model thought and where it looked, glimpse by glimpse; glimpse 1 is the first glimpse.
+    """The answer and the window of each glimpse; glimpse 1 is the first glimpse.
 
     Example:
         >>> model = glimpsenet.load("runs/digits")
@@ -39,31 +39,31 @@ class GlimpseOutput:
     """
 
     logits: Float[Tensor, "batch glimpse class_"]
-    """The answer after each glimpse; ``logits[:, -1]`` is the answer."""
+    """The answer after each glimpse; ``logits[:, -1]`` is the final one."""
     windows: Float[Tensor, "batch glimpse 3"]
     """The windows (s, tx, ty); see ``geometry.py``."""
     features: Float[Tensor, "batch glimpse channel"]
     """The backbone's pooled features f_t."""
     auxiliary_logits: Float[Tensor, "batch later_glimpse class_"] | None
-    """The auxiliary classifier's answer from each window alone (glimpses 2..T); None without that classifier."""
+    """The auxiliary classifier's answer from each window alone (glimpses 2..T); None if there is no such classifier."""
     state: GlimpseState = field(default_factory=lambda: GlimpseState([]), repr=False)
-    """All that was seen: ``state.before(t)`` is what window t was chosen from."""
+    """The final state; ``state.before(t)`` is the state from which window t was chosen."""
 
 
 class GlimpseNet(nn.Module):
-    """The recurrent classifier. Its parts are built outside and handed in; ``create_model`` does both.
+    """The recurrent classifier. It takes its parts as arguments; ``create_model`` builds them.
 
     Args:
         generator: crops glimpses.
         backbone: glimpse -> features; shared by all glimpses.
-        clue: joins features with where they were seen.
-        fusion: of the glimpses so far; the paper's is attention.
-        policy: chooses the next window; the paper's localization network, or any other.
+        clue: combines features with where they were seen.
+        fusion: combines the glimpses so far; the paper's is attention.
+        policy: chooses the next window; a localization network as in the papers, or any other.
         num_classes: number of classes.
-        num_glimpses: T, the first glimpse included.
-        normalization: how images are normalised for this backbone: ``model.normalization(images)``.
-        auxiliary: whether there is an auxiliary classifier on the bare features of the windows.
-        glimpse_ensemble: whether that takes part in the answers, see :meth:`answer`.
+        num_glimpses: T, including the first glimpse.
+        normalization: normalises images for this backbone: ``model.normalization(images)``.
+        auxiliary: add an auxiliary classifier on each window's features alone.
+        glimpse_ensemble: include it in the answers, see :meth:`answer`.
 
     Example:
         >>> model = glimpsenet.load("runs/digits")
@@ -104,7 +104,7 @@ class GlimpseNet(nn.Module):
             kaiming_init(classifier)
 
     def __repr__(self) -> str:
-        # One line; torch's has one a layer, in which the loop is not to be found. `model.backbone` still prints that.
+        # One line: torch's repr has one per layer, which hides the loop. `model.backbone` still prints the layers.
         parameters = sum(parameter.numel() for parameter in self.parameters())
         return (
             f"{type(self).__name__}({self.backbone.name}: {self.num_glimpses} glimpse{'s'[: self.num_glimpses - 1]} of "
@@ -119,12 +119,12 @@ class GlimpseNet(nn.Module):
         policy: Policy | None = None,
         num_glimpses: int | None = None,
     ) -> GlimpseOutput:
-        """Look and classify.
+        """Classify by glimpses.
 
         Args:
             images: square, normalised by ``self.normalization``.
-            policy: looks in place of the model's own (random, centre, oracle, injected...).
-            num_glimpses: T, if not the model's own.
+            policy: overrides the model's policy (random, centre, oracle, injected...).
+            num_glimpses: T, if not the model's.
 
         Raises:
             ValueError: for images of another shape, type or number of channels than the model takes.
@@ -134,20 +134,20 @@ class GlimpseNet(nn.Module):
     def start(
         self, images: Float[Tensor, "batch channel size size"], *, generator: GlimpseGenerator | None = None
     ) -> GlimpseState:
-        """An episode before its first glimpse.
+        """The state before the first glimpse.
 
         Args:
             images: square, normalised by ``self.normalization``.
-            generator: crops glimpses in place of the model's own.
+            generator: overrides the model's generator.
 
         Raises:
-            ValueError: for images of another shape, type or number of channels than the model takes; for glimpses of
-                another size.
+            ValueError: for images of another shape, type or number of channels than the model takes, or if the
+                generator's glimpses have another size.
         """
         self.check_images(images)
         size, other = self.generator.glimpse_size, (generator or self.generator).glimpse_size
         if other != size:
-            raise ValueError(f"the model sees glimpses of {size} pixels, the generator makes {other}")
+            raise ValueError(f"the model takes glimpses of {size} pixels, the generator makes {other}")
         return GlimpseState((generator or self.generator).prepare(images), generator=generator)
 
     def look(
@@ -159,17 +159,17 @@ class GlimpseNet(nn.Module):
         seen: Mapping[int, Features] | None = None,
         after: Callable[[GlimpseState], GlimpseState | None] | None = None,
     ) -> GlimpseState:
-        """The loop: turn it until ``num_glimpses`` were taken.
+        """Run the loop until ``num_glimpses`` are taken.
 
         Args:
-            state: from :meth:`start`, or from a loop that was left.
-            policy: looks in place of the model's own.
-            num_glimpses: T, if not the model's own.
-            seen: features of glimpses that are known already, by their number; the others are computed.
-            after: called after each glimpse; the loop continues with what it returns, and ends with None.
+            state: from :meth:`start`, or from a loop that ended early.
+            policy: overrides the model's policy.
+            num_glimpses: T, if not the model's.
+            seen: features already known, by glimpse; the others are computed.
+            after: called after each glimpse; the loop continues with the state it returns, or stops at None.
 
         Returns:
-            The state that the last glimpse left.
+            The state after the last glimpse.
         """
         take_glimpse = self.compiled_glimpse or self.take_glimpse
         for glimpse in range(state.glimpse, (num_glimpses or self.num_glimpses) + 1):
@@ -182,29 +182,29 @@ class GlimpseNet(nn.Module):
         return state
 
     def take_glimpse(self, state: GlimpseState, policy: Policy | None = None, features: Features | None = None) -> None:
-        """One turn of the loop, recorded in ``state``.
+        """Take one glimpse and record it in ``state``.
 
         Args:
-            state: what was seen so far.
-            policy: looks in place of the model's own.
-            features: of the glimpse, if they are known already.
+            state: the glimpses so far.
+            policy: overrides the model's policy.
+            features: features of the glimpse, if already known.
         """
         window = (self.policy if policy is None else policy)(state)
         self.integrate(state, window, self.see(state, window) if features is None else features)
 
     def see(self, state: GlimpseState, window: Float[Tensor, "batch 3"]) -> Features:
-        """The next glimpse through ``window``, as the backbone sees it."""
+        """The backbone's features of the next glimpse, cropped at ``window``."""
         crop = (state.generator or self.generator)(state.prepared, window)
         return self.backbone(crop, first_glimpse=state.glimpse == 1)
 
     def integrate(self, state: GlimpseState, window: Float[Tensor, "batch 3"], features: Features) -> None:
-        """Join a glimpse with those before it, answer, and record all of it in ``state``."""
+        """Fuse a glimpse with the earlier ones, answer, and record everything in ``state``."""
         fused, memory = self.fusion(self.clue(features.pooled, window), state.memory)
         logits = self.answer(fused, [*(seen.pooled for seen in state.features), features.pooled])
         state.append(window, features, fused, memory, logits)
 
     def output(self, state: GlimpseState) -> GlimpseOutput:
-        """What the model thought and where it looked, from the state that the loop left."""
+        """The output for a state that the loop returned."""
         pooled = torch.stack([features.pooled for features in state.features], 1)
         return GlimpseOutput(
             logits=torch.stack(state.logits, 1),
@@ -217,10 +217,10 @@ class GlimpseNet(nn.Module):
     def answer(
         self, fused: Float[Tensor, "batch width"], pooled: Sequence[Float[Tensor, "batch channel"]]
     ) -> Float[Tensor, "batch class_"]:
-        """Logits from the newest o_t; f_1..f_t count with ``glimpse_ensemble``, once training is over.
+        """Logits from the newest o_t; f_1..f_t matter only to the glimpse ensemble, outside training.
 
-        They are the mean, then, of the classifier's log-probabilities and of those that the auxiliary classifier reads
-        in each window by itself.
+        The glimpse ensemble averages the log-probabilities of the classifier and those of the auxiliary classifier for
+        each window so far.
         """
         logits = self.classifier(fused)
         if not self.glimpse_ensemble or self.training or len(pooled) == 1:
@@ -232,12 +232,12 @@ class GlimpseNet(nn.Module):
     def crops(
         self, images: Float[Tensor, "batch channel size size"], windows: Float[Tensor, "batch glimpse 3"]
     ) -> Float[Tensor, "batch glimpse channel g g"]:
-        """What the model saw through ``windows`` (a ``GlimpseOutput``'s)."""
+        """The crops at ``windows`` (from a ``GlimpseOutput``)."""
         prepared = self.generator.prepare(images)
         return torch.stack([self.generator(prepared, window) for window in windows.unbind(1)], 1)
 
     def check_images(self, images: Tensor) -> None:
-        """Refuse what the loop cannot look at.
+        """Reject images that the model cannot take.
 
         Raises:
             ValueError: for images of another shape, type or number of channels than the model takes.

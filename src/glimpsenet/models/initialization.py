@@ -1,4 +1,4 @@
-"""Kaiming-normal weights and zero biases (He et al. 2015), as MGNet's code has them outside the backbone.
+"""Kaiming-normal weights and zero biases (He et al. 2015), as in MGNet's code outside the backbone.
 
 The report does not mention initialisation.
 """
@@ -7,7 +7,7 @@ from torch import nn
 
 
 def kaiming_init(module: nn.Module) -> None:
-    """Initialise every matrix of ``module`` Kaiming-normal and every bias zero; normalisation layers are left alone."""
+    """Set matrices of ``module`` to Kaiming-normal and biases to zero; normalisation layers stay unchanged."""
     for layer in module.modules():
         if isinstance(layer, nn.LayerNorm):
             continue

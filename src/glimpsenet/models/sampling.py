@@ -2,11 +2,11 @@
 
     glimpse(i, j) = image(tx + s u_i, ty + s u_j),   u the glimpse's own pixel positions in [-1, 1]
 
-A generator is used in two moves: ``prepare`` once per image, then ``generator(prepared, window)`` once per glimpse.
+A generator works in two steps: ``prepare`` once per image, then ``generator(prepared, window)`` once per glimpse.
 
-Sources: spatial transformers (Jaderberg et al. 2015) for the crop that is differentiable in (s, tx, ty); pyramids with
-trilinear blending (Williams 1983, "Pyramidal parametrics") for the anti-aliased one; Jiang et al. (ICCV 2019,
-"Linearized Multi-Sampling for Differentiable Image Transformation") for the one with the far-sighted gradient.
+Sources: spatial transformers (Jaderberg et al. 2015) for crops differentiable in (s, tx, ty); pyramids with
+trilinear blending (Williams 1983, "Pyramidal parametrics") for anti-aliasing; Jiang et al. (ICCV 2019,
+"Linearized Multi-Sampling for Differentiable Image Transformation") for the gradient of longer range.
 """
 
 import abc
@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 Prepared = list[Tensor]
-"""What ``prepare`` returns: the image, and for a pyramid its halvings, each ``[batch, channel, size, size]``."""
+"""What ``prepare`` returns: the images, then any levels of a pyramid, each ``[batch, channel, size, size]``."""
 
 
 def sampling_grid(
@@ -29,7 +29,7 @@ def sampling_grid(
     With ``align_corners`` the outermost positions are the window's ends (MGNet), else the centres of the glimpse's
     pixels, which tile the window.
     """
-    # F.affine_grid computes the same in 2 to 15 times the time: it allows rotation, without which x and y separate.
+    # F.affine_grid takes 2 to 15 times as long for the same result: it allows rotation, without which x and y separate.
     extent = 1.0 if align_corners else 1 - 1 / glimpse_size
     ticks = torch.linspace(-extent, extent, glimpse_size, dtype=window.dtype, device=window.device)
     x, y = (window[:, 1:, None] + window[:, :1, None] * ticks).unbind(1)
@@ -37,7 +37,7 @@ def sampling_grid(
 
 
 class GlimpseGenerator(nn.Module, abc.ABC):
-    """Crops the window (s, tx, ty) and resamples it to ``glimpse_size`` pixels a side."""
+    """Crops the window (s, tx, ty) and resamples it to ``glimpse_size`` x ``glimpse_size`` pixels."""
 
     def __init__(self, glimpse_size: int):
         super().__init__()
@@ -45,7 +45,7 @@ class GlimpseGenerator(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def prepare(self, images: Float[Tensor, "batch channel size size"]) -> Prepared:
-        """Whatever all glimpses of the images share, computed once."""
+        """Compute once what all glimpses of the images share."""
 
     @abc.abstractmethod
     def sample(self, prepared: Prepared, window: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch channel g g"]:
@@ -53,7 +53,7 @@ class GlimpseGenerator(nn.Module, abc.ABC):
 
     def forward(self, prepared: Prepared, window: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch channel g g"]:
         """One glimpse of each image, differentiable in ``window`` and in the image."""
-        # Lower precision would move windows by whole pixels: coordinates stay out of autocast.
+        # Lower precision would shift windows by whole pixels: coordinates stay out of autocast.
         with torch.autocast(prepared[0].device.type, enabled=False):
             return self.sample(prepared, window)
 
@@ -63,9 +63,9 @@ class GlimpseGenerator(nn.Module, abc.ABC):
 
 
 class BilinearGlimpses(GlimpseGenerator):
-    """Bilinear sampling with zeros outside and no low-pass filter; ``align_corners=True`` is MGNet's to the letter.
+    """Bilinear sampling with zeros outside and no low-pass filter; ``align_corners=True`` is exactly MGNet's.
 
-    A window that spans more pixels than the glimpse has skips some of them: it aliases.
+    A window with more pixels than the glimpse skips some of them: it aliases.
     """
 
     def __init__(self, glimpse_size: int, align_corners: bool = False):
@@ -73,7 +73,7 @@ class BilinearGlimpses(GlimpseGenerator):
         self.align_corners = align_corners
 
     def prepare(self, images: Float[Tensor, "batch channel size size"]) -> Prepared:
-        """Nothing to share but the images themselves."""
+        """The images; there is nothing else to share."""
         return [images]
 
     def sample(self, prepared: Prepared, window: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch channel g g"]:
@@ -87,11 +87,11 @@ class BilinearGlimpses(GlimpseGenerator):
 
 
 class MipmapGlimpses(GlimpseGenerator):
-    """Anti-aliased sampling from a pyramid: each level is the 2 x 2 mean of the one before.
+    """Anti-aliased sampling from a pyramid: each level is the 2 x 2 mean of the previous one.
 
     A window whose pixels are r image pixels apart (r = s H / g) is sampled at level log2 r, blended linearly between
     the two levels around it; for r <= 1 that is the image itself, sampled bilinearly. Coordinates are pixel edges
-    (``align_corners=False``), so that levels do not shift against each other, and borders are extended.
+    (``align_corners=False``), so that levels stay aligned, and borders are extended.
     """
 
     def prepare(self, images: Float[Tensor, "batch channel size size"]) -> Prepared:
@@ -114,8 +114,8 @@ class MipmapGlimpses(GlimpseGenerator):
         for index, image in enumerate(prepared):
             weight = (1 - (level - index).abs()).clamp(min=0)
             if may_skip and len(weight) and not weight.any():
-                continue  # no window needs this level; elsewhere, asking would cost more than sampling
-            # A level made from an odd side reaches beyond the image's right and lower edge by a part of a pixel.
+                continue  # no window needs this level; on other devices the check costs more than sampling
+            # A level made from an odd side extends a fraction of a pixel beyond the right and lower edge.
             share = prepared[0].shape[-1] / (image.shape[-1] * 2**index)
             sampled = F.grid_sample(image, (grid + 1) * share - 1, "bilinear", "border", False)
             glimpse = glimpse + weight[:, None, None, None] * sampled
@@ -123,22 +123,21 @@ class MipmapGlimpses(GlimpseGenerator):
 
 
 class LinearizedGlimpses(GlimpseGenerator):
-    """Bilinear glimpses whose gradient looks further: linearized multi-sampling (Jiang et al. 2019).
+    """Bilinear glimpses with a gradient of longer range: linearized multi-sampling (Jiang et al. 2019).
 
         forward:    image(p), as :class:`BilinearGlimpses` with ``align_corners=False``
         backward:   d glimpse / dp = argmin_slope min_level sum_k (image(p + d_k) - level - slope . d_k)^2
 
-    The bilinear gradient knows the pixels next to the position p only. Here it is that of the plane of best fit through
-    samples around p, spread over the glimpse's neighbouring pixels: the further the window is zoomed out, the further
-    they reach. The places d_k are a symmetric spiral turned by a fixed random angle for every pixel of the glimpse, so
-    that equal inputs have equal gradients. Samples that would leave the image are mirrored at p; those that leave it
-    still, with the window, have no say, and a plane that is not determined is level. The image's own gradient is the
-    bilinear one.
+    The bilinear gradient depends only on the pixels next to the position p. This one is the slope of the plane of best
+    fit through samples around p, spread over the neighbouring pixels of the glimpse: the larger the window, the further
+    they reach. The offsets d_k form a symmetric spiral, turned by a fixed random angle for each pixel of the glimpse, so
+    equal inputs have equal gradients. Samples outside the image are mirrored at p; those still outside are ignored, and
+    an undetermined plane is level. The gradient with respect to the image is the bilinear one.
 
     Args:
         glimpse_size: side of the glimpse in pixels.
-        samples: K, how many samples around each position; even.
-        spread: standard deviation of their places along x and y, in pixels of the glimpse.
+        samples: K, number of samples around each position; even.
+        spread: standard deviation of their offsets along x and y, in pixels of the glimpse.
 
     Raises:
         ValueError: for an odd number of samples, fewer than four, or a spread that is not positive.
@@ -149,14 +148,12 @@ class LinearizedGlimpses(GlimpseGenerator):
     def __init__(self, glimpse_size: int, samples: int = 8, spread: float = 1.0):
         super().__init__(glimpse_size)
         if samples < 4 or samples % 2 or not spread > 0:
-            raise ValueError(
-                f"needs an even number of samples, 4 or more, and a spread above 0; got {samples}, {spread}"
-            )
+            raise ValueError(f"samples must be even and 4 or more, spread above 0; got {samples}, {spread}")
         self.samples, self.spread = samples, spread
         self.register_buffer("pattern", spread * _spirals(samples, glimpse_size), persistent=False)
 
     def prepare(self, images: Float[Tensor, "batch channel size size"]) -> Prepared:
-        """Nothing to share but the images themselves."""
+        """The images; there is nothing else to share."""
         return [images]
 
     def sample(self, prepared: Prepared, window: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch channel g g"]:
@@ -177,7 +174,7 @@ class LinearizedGlimpses(GlimpseGenerator):
         grid: Float[Tensor, "batch g g 2"],
         spacing: Float[Tensor, "batch"],
     ) -> Float[Tensor, "batch channel g g 2"]:
-        """Of the planes of best fit, in x and y; their normal equations are 2 x 2 once centred."""
+        """Slopes of the planes of best fit, in x and y; once centred, their normal equations are 2 x 2."""
         spacing, edge = spacing[:, None, None, None, None], 1 - 1 / image.shape[-1]
         place = self.pattern.to(image.dtype)
         place = torch.where((grid[:, None] + spacing * place).abs() > edge, -place, place)
@@ -201,7 +198,7 @@ class LinearizedGlimpses(GlimpseGenerator):
 
 
 def _spirals(samples: int, glimpse_size: int) -> Float[Tensor, "sample g g 2"]:
-    """Places (x, y) that fill a disc evenly, variance 1 along each axis, each with its opposite."""
+    """Points (x, y) that fill a disc evenly, variance 1 along each axis, each with its opposite."""
     half = samples // 2
     turn = torch.rand(glimpse_size, glimpse_size, generator=torch.Generator().manual_seed(0))
     order = torch.arange(half).view(-1, 1, 1)

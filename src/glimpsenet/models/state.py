@@ -1,4 +1,4 @@
-"""GlimpseState: what the glimpses so far have left behind. Every policy reads it, every turn of the loop adds to it."""
+"""GlimpseState: the record of the glimpses so far. Policies read it; each glimpse adds to it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,36 +14,36 @@ from glimpsenet.models.sampling import GlimpseGenerator, Prepared
 
 @dataclass
 class GlimpseState:
-    """The episode so far of a batch of images; lists have one entry a glimpse, oldest first."""
+    """The glimpses so far for a batch of images; lists have one entry per glimpse, oldest first."""
 
     prepared: Prepared
     """What all glimpses of the images share, from the generator; the first entry is the images."""
     windows: list[Float[Tensor, "batch 3"]] = field(default_factory=list)
-    """Windows (s, tx, ty) looked at."""
+    """Windows (s, tx, ty) of the glimpses."""
     features: list[Features] = field(default_factory=list)
     """Pooled features f_t and feature maps of each glimpse."""
     fused: list[Float[Tensor, "batch width"]] = field(default_factory=list)
     """The fusion's outputs o_t."""
     memories: list[Memory | None] = field(default_factory=list)
-    """What the fusion remembers after each glimpse."""
+    """The fusion's memory after each glimpse."""
     logits: list[Float[Tensor, "batch class_"]] = field(default_factory=list)
-    """The answers."""
+    """Logits after each glimpse."""
     generator: GlimpseGenerator | None = None
-    """What crops the glimpses in place of the model's own generator."""
+    """Overrides the model's generator."""
 
     @property
     def images(self) -> Float[Tensor, "batch channel size size"]:
-        """Normalised."""
+        """The normalised images."""
         return self.prepared[0]
 
     @property
     def glimpse(self) -> int:
-        """The glimpse about to be taken, 1 for the first."""
+        """The glimpse to be taken next, 1 for the first."""
         return len(self.windows) + 1
 
     @property
     def memory(self) -> Memory | None:
-        """What the fusion remembers now; None before the first glimpse."""
+        """The fusion's current memory; None before the first glimpse."""
         return self.memories[-1] if self.memories else None
 
     def append(
@@ -54,7 +54,7 @@ class GlimpseState:
         memory: Memory | None = None,
         logits: Float[Tensor, "batch class_"] | None = None,
     ) -> None:
-        """Record a glimpse; one that nobody asked an answer of has none."""
+        """Record a glimpse; ``logits`` is None if no answer was computed."""
         self.windows.append(window)
         self.features.append(features)
         self.fused.append(fused)
@@ -63,13 +63,13 @@ class GlimpseState:
             self.logits.append(logits)
 
     def before(self, glimpse: int) -> "GlimpseState":
-        """What was known when window ``glimpse`` was chosen."""
+        """The state from which window ``glimpse`` was chosen."""
         seen = slice(glimpse - 1)
         names = ("windows", "features", "fused", "memories", "logits")
         return replace(self, **{name: getattr(self, name)[seen] for name in names})
 
     def select(self, rows: Tensor | slice) -> "GlimpseState":
-        """The same of some images of the batch.
+        """The state of some images of the batch.
 
         Args:
             rows: their indices, or a slice.
@@ -85,7 +85,7 @@ class GlimpseState:
         )
 
     def detached(self) -> "GlimpseState":
-        """The same without gradients into what was seen."""
+        """The same state, detached from the graph of gradients."""
         return replace(
             self,
             windows=[window.detach() for window in self.windows],
@@ -96,10 +96,10 @@ class GlimpseState:
         )
 
     def pack(self) -> dict[str, Tensor]:
-        """As named tensors ``[batch, ...]``, for a program that keeps the state between glimpses.
+        """As named tensors ``[batch, ...]``, for programs that keep the state between glimpses.
 
-        ``windows``, ``features``, ``map_*`` and ``fused`` have one entry a glimpse along dimension 1; ``keys`` and
-        ``values`` are the fusion's memory. What the images share does not change, and is left out.
+        ``windows``, ``features``, ``map_*`` and ``fused`` have one entry per glimpse along dimension 1; ``keys`` and
+        ``values`` are the fusion's memory. ``prepared`` does not change and is left out.
         """
         maps = zip(*(features.maps for features in self.features), strict=True)
         return {
@@ -112,7 +112,7 @@ class GlimpseState:
 
     @classmethod
     def unpack(cls, prepared: Sequence[Tensor], packed: dict[str, Tensor]) -> "GlimpseState":
-        """The inverse of :meth:`pack`, without earlier memories and answers, which no later glimpse needs.
+        """The inverse of :meth:`pack`, without earlier memories and answers, which later glimpses do not need.
 
         Args:
             prepared: what all glimpses share.

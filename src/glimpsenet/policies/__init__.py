@@ -1,1 +1,1 @@
-"""Where to look next: the policies, and what they are built from."""
+"""Policies that choose the next window, and their parts."""

@@ -17,9 +17,9 @@ ScaleRange = tuple[float, float]
 
 
 class Policy(nn.Module, abc.ABC):
-    """Chooses the next window of each image from what was seen; the first is the whole image.
+    """Chooses the next window of each image from the state; the first is the whole image.
 
-    What an objective, or a tool, may expect of it beside windows stands in its attributes.
+    Its attributes state what else objectives and tools can use.
 
     Example:
         >>> class TopLeft(glimpsenet.Policy):
@@ -32,15 +32,15 @@ class Policy(nn.Module, abc.ABC):
     """
 
     stochastic: bool = False
-    """It draws windows while it trains, and :meth:`distribution` tells from what."""
+    """Whether it samples windows in training, from :meth:`distribution`."""
     scores_windows: bool = False
-    """Its distribution has a score of each window."""
+    """Whether its distribution scores windows."""
     differentiable: bool = True
-    """Gradients pass from its windows into its parameters."""
+    """Whether gradients pass from its windows into its parameters."""
     gradient_factor: float | None = None
-    """What gradients into it are multiplied by; None if they pass as they are."""
+    """Factor on gradients into it; None if they pass unchanged."""
     stop_gradient: bool = False
-    """Learning where to look leaves the features alone."""
+    """Whether its gradients are kept out of the features."""
 
     @abc.abstractmethod
     def choose(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
@@ -51,16 +51,16 @@ class Policy(nn.Module, abc.ABC):
         return geometry.first_window(state.images) if state.glimpse == 1 else self.choose(state)
 
     def distribution(self, state: GlimpseState) -> WindowDistribution:
-        """What window ``state.glimpse`` is drawn from; differentiable in the policy's parameters.
+        """The distribution of window ``state.glimpse``; differentiable in the policy's parameters.
 
         Raises:
             TypeError: unless the policy is stochastic.
         """
-        raise TypeError(f"{type(self).__name__} draws no windows: it has no distribution")
+        raise TypeError(f"{type(self).__name__} is not stochastic: it has no distribution")
 
 
 class StochasticPolicy(Policy):
-    """A policy that draws its windows while it trains and takes the likeliest otherwise."""
+    """A policy that samples windows in training and takes the likeliest otherwise."""
 
     stochastic = True
 

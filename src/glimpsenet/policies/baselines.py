@@ -1,6 +1,6 @@
-"""Policies that do not learn: random, center, oracle, fixed; what a learned policy is compared with.
+"""Policies that do not learn: random, center, oracle, fixed; baselines for a learned policy.
 
-"none", the first glimpse alone, needs no policy: it is a model run with ``num_glimpses=1``.
+"none", the first glimpse only, needs no policy: it is the model with ``num_glimpses=1``.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from glimpsenet.policies.base import Policy, ScaleRange
 from glimpsenet.policies.distributions import squash_to_window
 
 PolicyName = Literal["learned", "random", "center", "none", "oracle"]
-"""Whose windows: the model's own policy's, a baseline's, or none after the first glimpse."""
+"""The model's policy, a baseline, or no windows after the first glimpse."""
 
 
 def baseline_policy(
@@ -27,17 +27,17 @@ def baseline_policy(
     seed: int = 0,
     boxes: Float[Tensor, "batch 4"] | None = None,
 ) -> Policy:
-    """The baseline called ``name``.
+    """Create a baseline policy.
 
     Args:
         name: random, center or oracle.
-        scale_range: of its windows.
+        scale_range: smallest and largest s of its windows.
         glimpse_size: side of a glimpse in pixels, for center.
         seed: for random.
-        boxes: of the images in the batch, in pixels, for oracle.
+        boxes: boxes of the images in the batch, in pixels, for oracle.
 
     Raises:
-        ValueError: without what the baseline needs.
+        ValueError: if an argument that the baseline needs is missing.
     """
     if name == "random":
         return RandomGlimpses(scale_range, seed)
@@ -45,17 +45,17 @@ def baseline_policy(
         return CenterGlimpses(scale_range, glimpse_size)
     if name == "oracle" and boxes is not None:
         return OracleGlimpses(scale_range, boxes)
-    raise ValueError(f"policy '{name}' needs {'boxes' if name == 'oracle' else 'the size of glimpses'}")
+    raise ValueError(f"policy '{name}' needs {'boxes' if name == 'oracle' else 'glimpse_size'}")
 
 
 class RandomGlimpses(Policy):
-    """s uniform in the range, the centre uniform over what keeps the window inside.
+    """s uniform in the range, the centre uniform over positions that keep the window inside the image.
 
-    Draws come from a generator of its own on the CPU: the same on every device, and no other random number moves.
+    Uses its own random generator on the CPU: same windows on every device, and no effect on other random numbers.
 
     Args:
         scale_range: smallest and largest s, 0 < s_min <= s_max <= 1.
-        seed: of the draws.
+        seed: seed of its generator.
 
     Example:
         >>> model = glimpsenet.load("runs/digits")
@@ -103,13 +103,13 @@ class CenterGlimpses(Policy):
 
 
 class OracleGlimpses(Policy):
-    """The true place: the box's centre, s = 1.25 times half its longer side clipped to the range, moved inside.
+    """The true location: the box's centre, s = 1.25 times half its longer side, clipped to the range, moved inside.
 
-    Where the box is NaN (unknown) it looks at the centre with the largest scale.
+    If the box is unknown (NaN), it chooses the image's centre at the largest scale.
 
     Args:
         scale_range: smallest and largest s, 0 < s_min <= s_max <= 1.
-        boxes: (x0, y0, x1, y1) in pixels, of each image in the batch.
+        boxes: (x0, y0, x1, y1) in pixels, for each image in the batch.
 
     Example:
         >>> model = glimpsenet.load("runs/digits")
@@ -135,11 +135,11 @@ class OracleGlimpses(Policy):
 
 
 class FixedGlimpses(Policy):
-    """Injects chosen windows at chosen glimpses; ``otherwise`` chooses the rest, after it has seen them.
+    """Injects given windows at given glimpses; ``otherwise`` chooses the others and reacts to them.
 
     Args:
-        windows: glimpse (1 is the first glimpse) -> (s, tx, ty), one triple or one a sample ``[batch, 3]``.
-        otherwise: the policy of the other glimpses.
+        windows: glimpse (1 is the first glimpse) -> (s, tx, ty), one triple, or one per sample ``[batch, 3]``.
+        otherwise: policy for the other glimpses.
 
     Raises:
         ValueError: for a glimpse below 1.
@@ -169,5 +169,5 @@ class FixedGlimpses(Policy):
         return self.windows[state.glimpse].to(state.images.device).expand(len(state.images), 3)
 
     def forward(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
-        """Any glimpse may be injected, the first glimpse too."""
+        """Any glimpse can be injected, including the first."""
         return self.choose(state)

@@ -1,4 +1,4 @@
-"""Settings of each kind of policy that learns where to look; free of torch."""
+"""Settings of each kind of learned policy; imports no torch."""
 
 import math
 from abc import abstractmethod
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig(Kind):
-    """What the model learns to look with."""
+    """How the model chooses windows."""
 
     kinds: ClassVar["Kinds[PolicyConfig]"] = Kinds(
         "policy",
@@ -29,21 +29,21 @@ class PolicyConfig(Kind):
     )
 
     described: ClassVar[str]
-    """What a model card calls it."""
+    """Its description in model cards."""
 
     @property
     def layers(self) -> list[int]:
-        """The backbone's feature maps that the policy reads, by index; negative from the last."""
+        """Indices of the backbone's feature maps that the policy reads; negative ones count from the last."""
         return []
 
     @abstractmethod
     def build(
         self, *, width: int, map_channels: Sequence[int], image_size: int, scale_range: tuple[float, float]
     ) -> "Policy":
-        """The policy.
+        """Build the policy.
 
         Args:
-            width: channels of the fusion's output.
+            width: channels of the fusion output.
             map_channels: channels of the feature maps named by ``layers``.
             image_size: side of the images in pixels.
             scale_range: smallest and largest s.
@@ -68,9 +68,9 @@ class LinearConfig(PolicyConfig):
     kind = "linear"
     described = "MGNet's localization network, from the fused features"
     gradient_factor: float = 0.02
-    """Gradients into the network are multiplied by this, 0 or more."""
+    """Multiplies the gradients into the network; 0 or more."""
     noise: float = 0.0
-    """While training, draw windows from a normal of this deviation before the sigmoid; 0 draws none."""
+    """Standard deviation of the normal noise added before the sigmoid while training; 0 for none."""
 
     def __post_init__(self) -> None:
         _check_localization(self.gradient_factor, self.noise)
@@ -91,11 +91,11 @@ class SpatiotemporalConfig(PolicyConfig):
     kind = "spatiotemporal"
     described = "the spatiotemporal localization network, by attention over feature map tokens"
     layer: int = -1
-    """Feature map of the backbone that the tokens come from; -1 is the last."""
+    """Index of the backbone's feature map that provides the tokens; -1 is the last."""
     gradient_factor: float = 0.02
-    """Gradients into the network are multiplied by this, 0 or more."""
+    """Multiplies the gradients into the network; 0 or more."""
     noise: float = 0.0
-    """While training, draw windows from a normal of this deviation before the sigmoid; 0 draws none."""
+    """Standard deviation of the normal noise added before the sigmoid while training; 0 for none."""
 
     def __post_init__(self) -> None:
         _check_localization(self.gradient_factor, self.noise)
@@ -120,22 +120,22 @@ class TokenConfig(PolicyConfig):
     """The token policy: scores windows around every location of the feature maps of all glimpses so far (ours)."""
 
     kind = "tokens"
-    described = "a token policy, which scores the places of the feature maps"
+    described = "a token policy, which scores the locations of the feature maps"
     layer: int = -1
-    """Feature map of the backbone that the tokens come from; -1 is the last."""
+    """Index of the backbone's feature map that provides the tokens; -1 is the last."""
     scales: tuple[float, ...] = (0.3,)
-    """Scales s to choose among, each in 0..1: smaller ones make smaller windows."""
+    """Candidate scales s, each in 0..1; smaller values give smaller windows."""
     subcells: int = 1
-    """Centres to choose among along each side of a feature map's cell, 1 or more."""
+    """Candidate centres along each side of a feature map cell, 1 or more."""
     max_overlap: float = 0.5
-    """Do not look again where windows share more than this of their area, 0..1; 1 allows everything."""
+    """Largest overlap with earlier windows (intersection over union), 0..1; 1 allows any."""
     stop_gradient: bool = True
-    """Learning where to look does not change the features."""
+    """Keep the policy's gradients out of the features."""
 
     def __post_init__(self) -> None:
         require(
             len(self.scales) > 0 and all(0 < scale <= 1 for scale in self.scales),
-            f"policy scales must be in 0..1, one or more, got {self.scales}",
+            f"policy scales must be one or more values in 0..1, got {self.scales}",
         )
         require(self.subcells >= 1, f"subcells must be 1 or more, got {self.subcells}")
         require(0 <= self.max_overlap <= 1, f"max_overlap must be in 0..1, got {self.max_overlap}")
@@ -163,7 +163,7 @@ class TokenConfig(PolicyConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class CustomPolicyConfig(PolicyConfig):
-    """The policy of a model that was handed to ``fit``; it cannot be built from its name."""
+    """The policy of a model passed to ``fit``; it cannot be built by name."""
 
     kind = "custom"
     described = "a custom policy"
@@ -173,6 +173,6 @@ class CustomPolicyConfig(PolicyConfig):
     ) -> "Policy":
         """See :class:`PolicyConfig`."""
         raise SettingError(
-            "policy 'custom' is part of a model that was handed to fit: hand one made in the same way to"
+            "policy 'custom' is part of a model that was passed to fit: pass a model built the same way to"
             " glimpsenet.load_run(..., model=...)"
         )

@@ -1,9 +1,10 @@
-"""Distributions over windows: what a policy that draws its windows draws them from.
+"""Distributions over windows, from which stochastic policies sample.
 
     categorical:   p(window n) = softmax(scores)_n
     Gaussian:      window = squash(sigmoid(mean + sigma e)),   e ~ N(0, 1)
 
-Objectives ask them how likely a window was, whoever chose it. Draws use torch's global random numbers.
+Objectives use them for the probability of a window, whichever policy chose it. Sampling uses torch's global random
+number generator.
 """
 
 import abc
@@ -19,19 +20,19 @@ class WindowDistribution(abc.ABC):
 
     @abc.abstractmethod
     def sample(self) -> Float[Tensor, "batch 3"]:
-        """A draw."""
+        """Sample a window."""
 
     @abc.abstractmethod
     def mode(self) -> Float[Tensor, "batch 3"]:
-        """The window to look at when nothing is to be learned."""
+        """The window to choose outside training."""
 
     @abc.abstractmethod
     def explore(self) -> Float[Tensor, "batch 3"]:
-        """A window drawn uniformly from all that there are, whatever the policy thinks of them."""
+        """A window drawn uniformly from all allowed ones, whatever their probability."""
 
     @abc.abstractmethod
     def log_probability(self, window: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
-        """Logarithm of the probability (or its density) of a window."""
+        """Log-probability (or log-density) of a window."""
 
     def may_choose(self, window: Float[Tensor, "batch 3"]) -> Bool[Tensor, "batch"]:
         """Whether a window can be drawn at all."""
@@ -39,10 +40,10 @@ class WindowDistribution(abc.ABC):
 
     @abc.abstractmethod
     def entropy(self) -> Float[Tensor, "batch"]:
-        """In nats."""
+        """Entropy in nats."""
 
     def score(self, window: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
-        """What the policy expects of a window.
+        """The policy's score of a window.
 
         Raises:
             TypeError: for a distribution without scores.
@@ -51,12 +52,12 @@ class WindowDistribution(abc.ABC):
 
 
 class CategoricalWindows(WindowDistribution):
-    """Some windows an image, each with a score.
+    """Candidate windows for each image, each with a score.
 
     Args:
         windows: the candidates.
-        scores: of each candidate; the higher, the likelier.
-        allowed: those that may be chosen; where none may, all may.
+        scores: scores of the candidates; higher is likelier.
+        allowed: which candidates can be chosen; if none can, all can.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class CategoricalWindows(WindowDistribution):
         self.windows, self.scores = windows, scores
         self.allowed = torch.ones_like(scores, dtype=torch.bool) if allowed is None else allowed
         self.allowed = self.allowed | ~self.allowed.any(1, keepdim=True)
-        # No -inf: it would turn 0 x log 0 into NaN on the way back.
+        # Not -inf: 0 x log 0 would become NaN in the backward pass.
         self.log_probabilities = scores.masked_fill(~self.allowed, -1e4).log_softmax(1)
 
     def sample(self) -> Float[Tensor, "batch 3"]:
@@ -84,7 +85,7 @@ class CategoricalWindows(WindowDistribution):
         return self._pick(torch.multinomial(self.allowed.float(), 1)[:, 0])
 
     def log_probability(self, window: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
-        """Of the candidate nearest to each window."""
+        """Log-probability of the candidate nearest to each window."""
         return self.log_probabilities.gather(1, self.nearest(window)[:, None])[:, 0]
 
     def may_choose(self, window: Float[Tensor, "batch 3"]) -> Bool[Tensor, "batch"]:
@@ -92,7 +93,7 @@ class CategoricalWindows(WindowDistribution):
         return self.allowed.gather(1, self.nearest(window)[:, None])[:, 0]
 
     def score(self, window: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
-        """Of the candidate nearest to each window."""
+        """Score of the candidate nearest to each window."""
         return self.scores.gather(1, self.nearest(window)[:, None])[:, 0]
 
     def entropy(self) -> Float[Tensor, "batch"]:
@@ -111,7 +112,7 @@ class CategoricalWindows(WindowDistribution):
 
 
 class GaussianWindows(WindowDistribution):
-    """Normal around a network's raw output, before the sigmoid that keeps windows inside the image.
+    """Normal distribution around a network's raw output, before the sigmoid that keeps windows inside the image.
 
     Args:
         mean: raw output.
@@ -135,28 +136,28 @@ class GaussianWindows(WindowDistribution):
         return squash_to_window(torch.rand_like(self.mean), self.scale_range)
 
     def log_probability(self, window: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
-        """Density of the raw numbers that squash to each window."""
+        """Log-density of the raw numbers that map to each window."""
         raw = unsquash(window.detach(), self.scale_range).logit(eps=1e-6)
         normal = -0.5 * ((raw - self.mean) / self.sigma).square() - math.log(self.sigma) - 0.5 * math.log(2 * math.pi)
         free = [0, 1, 2] if self.scale_range[0] < self.scale_range[1] else [1, 2]
         return normal[:, free].sum(1)
 
     def entropy(self) -> Float[Tensor, "batch"]:
-        """See :class:`WindowDistribution`; of the raw numbers."""
+        """See :class:`WindowDistribution`; entropy of the raw numbers."""
         free = 3 if self.scale_range[0] < self.scale_range[1] else 2
         each = 0.5 * math.log(2 * math.pi * math.e) + math.log(self.sigma)
         return self.mean.new_full((len(self.mean),), free * each)
 
 
 def squash_to_window(raw: Float[Tensor, "*batch 3"], scale_range: tuple[float, float]) -> Float[Tensor, "*batch 3"]:
-    """Numbers in [0, 1] -> a window that lies inside the image, with its scale in the range."""
+    """Numbers in [0, 1] -> a window inside the image, with its scale in the range."""
     smallest, largest = scale_range
     scale = smallest + (largest - smallest) * raw[..., :1]
     return torch.cat([scale, (2 * raw[..., 1:] - 1) * (1 - scale)], -1)
 
 
 def unsquash(windows: Float[Tensor, "*batch 3"], scale_range: tuple[float, float]) -> Float[Tensor, "*batch 3"]:
-    """The inverse of :func:`squash_to_window`; 0.5 where the range leaves nothing to choose."""
+    """The inverse of :func:`squash_to_window`; 0.5 for the scale if the range is a single value."""
     smallest, largest = scale_range
     scale = windows[..., :1]
     first = (scale - smallest) / (largest - smallest) if smallest < largest else torch.full_like(scale, 0.5)

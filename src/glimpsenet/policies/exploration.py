@@ -1,4 +1,4 @@
-"""The policy during training: the one that learns, with some windows at random or with larger windows at first."""
+"""Policies for training: a policy with some windows replaced by random ones, or with larger windows at first."""
 
 import torch
 from jaxtyping import Float
@@ -11,16 +11,16 @@ from glimpsenet.policies.distributions import squash_to_window
 
 
 class DiverseGlimpses(Policy):
-    """A share of the windows drawn at random, the others from ``policy``: exploration for training.
+    """Draws a share of the windows at random and takes the others from ``policy``: exploration for training.
 
-    Random windows show the classifier what a young policy never would, and so give later rewards their meaning.
+    Random windows show the classifier what an untrained policy never would, so later rewards become meaningful.
 
     Args:
-        policy: chooses the others.
-        share: 0..1, of windows that are random; may be changed between batches.
-        scale_range: of random windows, where the policy has no distribution of its own to explore.
+        policy: chooses the other windows.
+        share: share of random windows, 0..1; may change between batches.
+        scale_range: smallest and largest s of random windows, if the policy has no distribution to explore.
         pathwise: let gradients pass from the windows into the policy.
-        greedy: take the likeliest of the policy's windows, not a draw.
+        greedy: take the policy's likeliest window instead of sampling.
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class LargerGlimpses(Policy):
     """The windows of ``policy``, enlarged part of the way to the largest scale: a curriculum from large to small.
 
     Args:
-        policy: chooses them.
-        amount: 0 leaves them, 1 makes all as large as can be.
+        policy: chooses the windows.
+        amount: 0 leaves them unchanged, 1 enlarges all to the largest scale.
         scale_range: smallest and largest s.
     """
 

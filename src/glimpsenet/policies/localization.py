@@ -1,12 +1,12 @@
-"""The paper's localization networks: from what was seen to the next window.
+"""The localization networks of MGNet and the report: from the state to the next window.
 
     z = sigmoid(W o_t + b)                               MGNet's, from the fusion's output
     z = sigmoid(W mean(Block(u_1..u_9t)) + b)            the report's spatiotemporal one, from all tokens so far
     s = s_min + (s_max - s_min) z_1,   (tx, ty) = (2 z_2,3 - 1) (1 - s)
 
-so that the window stays inside the image. The tokens u are the places of a backbone layer's feature map, of every
-glimpse so far, each with the 2-D positional encoding of where it lies in the image. The gradient is multiplied by 0.02
-right after the sigmoid, on its way back; without that the weights explode (Tan et al. 2021; Supeene & Wang, 4.1.2).
+so the window stays inside the image. The tokens u are the locations of a backbone layer's feature maps, of all glimpses
+so far, each with the 2-D positional encoding of its position in the image. In the backward pass, the gradient at the
+sigmoid's output is multiplied by 0.02; otherwise the weights explode (Tan et al. 2021; Supeene & Wang, 4.1.2).
 """
 
 import abc
@@ -27,7 +27,7 @@ from glimpsenet.precision import at_least_float32
 
 
 class GradientRescaling(torch.autograd.Function):
-    """Identity forwards; backwards the gradient times ``factor``."""
+    """Identity in the forward pass; multiplies the gradient by ``factor`` in the backward pass."""
 
     @staticmethod
     def forward(x: Tensor, factor: float) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -36,7 +36,7 @@ class GradientRescaling(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
-        """Keep the factor."""
+        """Store the factor."""
         ctx.factor = inputs[1]
 
     @staticmethod
@@ -46,12 +46,12 @@ class GradientRescaling(torch.autograd.Function):
 
 
 class Localization(Policy, abc.ABC):
-    """A network that ends in one linear layer to the three parameters of the next window.
+    """A network whose last layer is linear and gives the three parameters of the next window.
 
     Args:
-        width: channels of what that layer reads.
+        width: input channels of that layer.
         scale_range: smallest and largest s.
-        gradient_factor: what gradients into the network are multiplied by.
+        gradient_factor: factor on gradients into the network.
     """
 
     def __init__(self, width: int, scale_range: ScaleRange, gradient_factor: float = 0.02):
@@ -61,16 +61,16 @@ class Localization(Policy, abc.ABC):
 
     @abc.abstractmethod
     def summarize(self, state: GlimpseState) -> Float[Tensor, "batch width"]:
-        """What the last layer reads."""
+        """The input of the last layer."""
 
     def raw(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
-        """What the last layer says, before the sigmoid."""
+        """The output of the last layer, before the sigmoid."""
         return self.fc(self.summarize(state))
 
     def choose(self, state: GlimpseState) -> Float[Tensor, "batch 3"]:
         """See :class:`~glimpsenet.policies.base.Policy`."""
         raw = self.raw(state)
-        # Coordinates in lower precision would jump by whole pixels: float32 from here to the sampling.
+        # Lower precision would shift windows by whole pixels: use float32 from here to the sampling.
         with torch.autocast(raw.device.type, enabled=False):
             raw = GradientRescaling.apply(at_least_float32(raw).sigmoid(), self.gradient_factor)
             return squash_to_window(raw, self.scale_range)
@@ -81,28 +81,28 @@ class Localization(Policy, abc.ABC):
 
 
 class LocalizationNetwork(Localization):
-    """MGNet's: from the fusion's output o_t."""
+    """MGNet's network, on the fusion's output o_t."""
 
     def __init__(self, width: int, scale_range: ScaleRange, gradient_factor: float = 0.02):
         super().__init__(width, scale_range, gradient_factor)
         kaiming_init(self)
 
     def summarize(self, state: GlimpseState) -> Float[Tensor, "batch width"]:
-        """The newest output of the fusion."""
+        """The fusion's newest output."""
         return state.fused[-1]
 
 
 class SpatiotemporalLocalization(Localization):
-    """The report's: a self-attention block over the feature map tokens of all glimpses so far, averaged.
+    """The report's network: a self-attention block over the feature map tokens of all glimpses so far, averaged.
 
-    The block is the fusion's, ReLU(LayerNorm(Attention)). The report says no more than "self-attention block"; without
-    the normalisation the sigmoid is saturated from the first glimpse and the window stays in a corner for good.
+    The block is that of the fusion, ReLU(LayerNorm(Attention)). The report only says "self-attention block"; without
+    the normalisation, the sigmoid saturates at the first glimpse and the window never leaves a corner.
 
     Args:
-        channels: of the feature map, the only one that the backbone returns.
-        image_size: side of the images in pixels, the unit of the positional encoding.
+        channels: channels of the feature map, the only one that the backbone returns.
+        image_size: side of the images in pixels, for the positional encoding.
         scale_range: smallest and largest s.
-        gradient_factor: what gradients into the network are multiplied by.
+        gradient_factor: factor on gradients into the network.
     """
 
     def __init__(self, channels: int, image_size: int, scale_range: ScaleRange, gradient_factor: float = 0.02):
@@ -114,9 +114,9 @@ class SpatiotemporalLocalization(Localization):
         kaiming_init(self)
 
     def summarize(self, state: GlimpseState) -> Float[Tensor, "batch width"]:
-        """Mean over tokens of what the block makes of them."""
+        """Mean of the block's output tokens."""
         maps = torch.stack([features.maps[0] for features in state.features], 1)
-        # As for the clue, no gradient flows from where something was seen into the window that showed it.
+        # As in the clue, no gradient flows through the tokens' positions into the windows.
         centres = geometry.cell_centres(torch.stack(state.windows, 1).detach(), maps.shape[-2], maps.shape[-1])
         code = sinusoidal_encoding(position_in_pixels(centres, self.image_size), maps.shape[2])
         tokens = (maps.movedim(2, -1) + code.to(maps.dtype)).flatten(1, 3)
@@ -125,11 +125,11 @@ class SpatiotemporalLocalization(Localization):
 
 
 class GaussianPolicy(StochasticPolicy):
-    """Windows drawn around those of a localization network (RAM, Mnih et al. 2014); its own window in evaluation.
+    """Samples windows around those of a localization network (RAM, Mnih et al. 2014); uses the network's in evaluation.
 
     Args:
-        network: the mean, before its sigmoid.
-        sigma: standard deviation there.
+        network: gives the mean, before its sigmoid.
+        sigma: standard deviation, before the sigmoid.
     """
 
     def __init__(self, network: Localization, sigma: float):

@@ -1,14 +1,14 @@
-"""The token policy: every place of the feature maps seen so far proposes windows, the best one is looked at next.
+"""The token policy: every location of the feature maps so far proposes windows; the best one comes next.
 
     score(u, k) = v_k . ReLU(W u + V o_t + w log s_u),       p = softmax(score)
 
-u is the token of one place of one glimpse's feature map (what is there), o_t the fusion's newest output (what is known
-altogether), s_u the scale it was seen at. Each token proposes the windows of every scale k centred where it lies in the
-image, or at a few points within its cell. Windows that were looked at already, or nearly, are left out: inhibition of
-return (Itti, Koch & Niebur 1998). Drawn from while training, the maximum otherwise.
+u is the token at one location of one glimpse's feature map (what is there), o_t the fusion's newest output (what is
+known overall), s_u the scale of that glimpse. Each token proposes windows of every scale k centred at its position in
+the image, or at several points within its cell. Windows that overlap earlier ones too much are excluded: inhibition of
+return (Itti, Koch & Niebur 1998). The policy samples in training and takes the maximum otherwise.
 
-Scoring places instead of regressing coordinates: compare AdaptiveNN (2025), whose policy is a map too; here the maps
-of all glimpses so far take part, so a wide look can be followed by a narrow one inside it.
+It scores locations instead of regressing coordinates. AdaptiveNN (2025) uses a map too; here the maps of all glimpses
+so far compete, so a narrow window can follow inside a wide one.
 """
 
 from collections.abc import Sequence
@@ -26,15 +26,15 @@ from glimpsenet.precision import at_least_float32
 
 
 class TokenPolicy(StochasticPolicy):
-    """Chooses among windows around the places of all feature maps so far.
+    """Chooses among windows around the locations of all feature maps so far.
 
     Args:
-        channels: of the feature map, the only one that the backbone returns.
+        channels: channels of the feature map, the only one that the backbone returns.
         context: width of the fusion's output.
-        scales: the scales that every place proposes.
-        subcells: points along each side of a cell that it proposes; 1 is its centre.
-        max_overlap: windows that share more than this of their area with one looked at are left out; 1 leaves none out.
-        stop_gradient: whether learning to choose leaves the backbone alone.
+        scales: scales that each location proposes.
+        subcells: points to propose along each side of a cell; 1 is the centre only.
+        max_overlap: largest intersection over union with an earlier window; 1 allows any.
+        stop_gradient: keep the policy's gradients out of the backbone.
         width: hidden units.
     """
 
@@ -63,7 +63,7 @@ class TokenPolicy(StochasticPolicy):
         self.subcells, self.max_overlap, self.stop_gradient = subcells, max_overlap, stop_gradient
 
     def distribution(self, state: GlimpseState) -> CategoricalWindows:
-        """Scores of all windows that all tokens propose."""
+        """Scores of all proposed windows."""
         maps = torch.stack([features.maps[0] for features in state.features], 1)
         context, looked_at = state.fused[-1], torch.stack(state.windows, 1).detach()
         if self.stop_gradient:
@@ -79,7 +79,7 @@ class TokenPolicy(StochasticPolicy):
     def _windows(
         self, looked_at: Float[Tensor, "batch glimpse 3"], rows: int, columns: int
     ) -> Float[Tensor, "batch n 3"]:
-        """In the order of the scores: glimpse, row, column, point within the cell (row by row), scale."""
+        """Proposed windows in the order of the scores: glimpse, row, column, point in the cell (row by row), scale."""
         fine = geometry.cell_centres(looked_at, rows * self.subcells, columns * self.subcells)
         fine = fine.unflatten(3, (columns, self.subcells)).unflatten(2, (rows, self.subcells))
         centres = fine.transpose(3, 4).flatten(1, 5)[:, :, None].expand(-1, -1, len(self.scales), -1)
@@ -87,7 +87,7 @@ class TokenPolicy(StochasticPolicy):
         return geometry.move_inside(torch.cat([scales, centres], -1).flatten(1, 2))
 
     def _unseen(self, windows: Float[Tensor, "batch n 3"], looked_at: Float[Tensor, "batch glimpse 3"]) -> Tensor:
-        """Whether each window overlaps all those looked at (without the first glimpse) by no more than allowed."""
+        """Whether each window overlaps no earlier window (first glimpse excepted) by more than ``max_overlap``."""
         unseen = torch.ones(windows.shape[:2], dtype=torch.bool, device=windows.device)
         for seen in looked_at.unbind(1)[1:]:
             unseen &= geometry.overlap(windows, seen[:, None]) <= self.max_overlap

@@ -1,4 +1,4 @@
-"""What a model's robustness is tried with; free of torch."""
+"""Settings of `glimpsenet bench robustness`; imports no torch."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,38 +15,38 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """What is tried, and how hard."""
+    """Which attacks and corruptions are run, and how strong they are."""
 
     images: int = 200
-    """Drawn from the held-out images."""
+    """Number of held-out images to draw."""
     attacks: tuple[Attack, ...] = ATTACKS
-    """mgnet is MGNet's protocol; the others are in pixel space and without the gradient factor."""
+    """mgnet is MGNet's protocol; the others work in pixel space, without the gradient factor."""
     eps: float = 4.0
-    """Largest change of a pixel, of 255."""
+    """Largest change of a pixel, on the scale 0..255."""
     steps: int = 50
-    """Of PGD."""
+    """PGD steps."""
     restarts: int = 5
-    """Of PGD, each from a random start."""
+    """PGD restarts, each from a random start."""
     queries: int = 1000
-    """Answers that the Square attack asks for an image."""
+    """Queries per image for the Square attack."""
     targets: int = 9
-    """Classes that AutoAttack's targeted attacks aim at; most of the time goes there."""
+    """Target classes of AutoAttack's targeted attacks, which take most of the time."""
     corruptions: tuple[str, ...] = CORRUPTIONS
-    """ImageNet-C's; none by an empty list."""
+    """ImageNet-C corruptions to apply; an empty list for none."""
     severities: tuple[int, ...] = SEVERITIES
-    """1 to 5."""
+    """Severities of the corruptions, 1 to 5."""
     batch_size: int = 50
-    """Images at a time."""
+    """Images per batch."""
     seed: int = 0
-    """Of the images drawn and of everything random."""
+    """Seed for drawing images and for everything else random."""
 
     def __post_init__(self):
         at_least(1, images=self.images, steps=self.steps, restarts=self.restarts, queries=self.queries)
         at_least(1, batch_size=self.batch_size, targets=self.targets)
         check_seed(self.seed)
         if not 0 < self.eps <= 255:
-            raise SettingError(f"eps is of 255, above 0; got {self.eps:g}")
+            raise SettingError(f"eps must be above 0 and at most 255, got {self.eps:g}")
         if unknown := [name for name in self.corruptions if name not in CORRUPTIONS]:
             raise SettingError(f"no corruption '{unknown[0]}'; {did_you_mean(unknown[0], CORRUPTIONS)}")
         if not self.severities or not set(self.severities) <= set(SEVERITIES):
-            raise SettingError(f"severities are 1 to 5, got {' '.join(map(str, self.severities))}")
+            raise SettingError(f"severities must be 1 to 5, got {' '.join(map(str, self.severities))}")

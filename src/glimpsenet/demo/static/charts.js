@@ -1,4 +1,4 @@
-// Class bars, curves and the field, as SVG and plain elements: the style sheet colours them, light and dark.
+// Class bars, curves and the loss field, as SVG and HTML elements; the style sheet sets light and dark colours.
 
 export function make(tag, { text, data, ...properties } = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
@@ -65,7 +65,7 @@ function panel(values, heights, { extra = [], title }) {
 
 const path = (values, heights, x, y) => values.map((value, k) => `${k ? "L" : "M"}${x(value).toFixed(1)} ${y(heights[k]).toFixed(1)}`).join("");
 
-// One parameter: its gradient with the line of best fit, and the loss below; `now` is where the window is.
+// One parameter: its gradient with the fitted line, and the loss below; `now` is the window's current value.
 export function curve(name, result, { color, now }) {
   const box = make("figure", { className: "curve", data: { parameter: name } });
   box.append(make("figcaption", { text: { s: "s, size", tx: "tx, across", ty: "ty, down" }[name] }));
@@ -88,18 +88,18 @@ export function curve(name, result, { color, now }) {
   box.append(make("p", { className: "axis", text: `dL/d${name}` }), above.drawing,
     make("p", { className: "axis", text: "loss (nats)" }), below.drawing,
     make("p", { className: result.as_wanted ? "wanted" : "unwanted",
-      text: `slope ${signed(slope)}, ${result.as_wanted ? "as wanted" : "the wrong way"}; R² ${result.r_squared.toFixed(2)}` }));
+      text: `slope ${signed(slope)}, ${result.as_wanted ? "right" : "wrong"} sign; R² ${result.r_squared.toFixed(2)}` }));
   return box;
 }
 
-// The loss over all places of the window's centre, bright where it is high; arrows run downhill.
+// The loss for all positions of the window's centre, bright where it is high; lines point downhill.
 export function fieldMap(result, { picture, color, window, choose }) {
   const reach = 1 - result.scale;
   const side = 200, at = (value) => (value + 1) / 2 * side;
   const count = Math.sqrt(result.places.length), cell = 2 * reach / (count - 1) / 2 * side;
   const drawing = svg("svg", { viewBox: `0 0 ${side} ${side}`, class: "chart field", role: "img",
-    "aria-label": "loss by place of the window" });
-  // Cells are centred on their places, so the map is a cell wider than they reach.
+    "aria-label": "loss by window position" });
+  // Cells are centred on their positions, so the map is one cell wider than the range of positions.
   const start = at(-reach) - cell / 2, width = count * cell;
   drawing.append(svg("image", { href: picture, width: side, height: side, class: "under" }),
     svg("image", { href: result.picture, x: start, y: start, width, height: width, class: "map" }));
@@ -116,6 +116,6 @@ export function fieldMap(result, { picture, color, window, choose }) {
   });
   const [low, high] = result.loss_range;
   return make("figure", { className: "curve", data: { parameter: "field" } },
-    make("figcaption", { text: "field, all places" }), drawing,
-    make("p", { className: "hint", text: `loss ${number(low)} (dark) to ${number(high)} (bright) at s = ${result.scale.toFixed(2)}; lines run downhill to their dots. Click to put the window there.` }));
+    make("figcaption", { text: "loss field" }), drawing,
+    make("p", { className: "hint", text: `Loss from ${number(low)} (dark) to ${number(high)} (bright) at s = ${result.scale.toFixed(2)}; lines point downhill, to their dots. Click to move the window.` }));
 }

@@ -1,4 +1,4 @@
-// The page: what is chosen, what was answered, and how both are shown. The server keeps nothing between questions.
+// The page: the visitor's choices, the answers, and how both are shown. The server keeps nothing between requests.
 
 import { Newest, ask, get, getBlob, openPicture } from "./server.js";
 import { clampWindow, makeDraggable, paint } from "./stage.js";
@@ -6,8 +6,8 @@ import { bars, curve, fieldMap, make, percent, signed } from "./charts.js";
 
 const $ = (id) => document.getElementById(id);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
-const SMALLEST = 0.05; // of windows that a person makes; the model's own smallest where that is less
-const PACE = 950; // milliseconds a glimpse while playing
+const SMALLEST = 0.05; // smallest s a visitor can set, unless the model's own minimum is smaller
+const PACE = 950; // milliseconds per glimpse while playing
 const EXAMPLES = 12;
 
 const chosen = {
@@ -35,8 +35,8 @@ function question(more = {}) {
 
 const looking = new Newest(async ({ asked, place, play }) => {
   const given = await ask(place, "look", asked);
-  if (place !== chosen.run || asked.picture !== chosen.pictures.get(place)) return; // of another picture by now
-  // While a window is dragged, answers come for where it was a moment ago.
+  if (place !== chosen.run || asked.picture !== chosen.pictures.get(place)) return; // the picture has changed since
+  // While a window is dragged, answers are for an earlier position: keep the current one.
   for (const [glimpse, window] of chosen.windows) if (glimpse <= given.windows.length) given.windows[glimpse - 1] = window;
   answer = given;
   chosen.shown = looks();
@@ -72,7 +72,7 @@ const busy = (button, work) => async () => {
 async function open(blob, truth = null) {
   if (blob.size > about.max_bytes) {
     const size = (blob.size / 1e6).toFixed(0);
-    return complain(new Error(`this file has ${size} MB; at most ${about.max_bytes / 1e6} MB can be opened`));
+    return complain(new Error(`this file is ${size} MB; the limit is ${about.max_bytes / 1e6} MB`));
   }
   try {
     const picture = await openPicture(chosen.run, blob);
@@ -100,7 +100,7 @@ const loadImage = async (url) => {
 
 async function showPicture(play) {
   const url = await pictureFor(chosen.run), loaded = await loadImage(url);
-  if (url !== chosen.pictures.get(chosen.run)) return; // another was chosen meanwhile
+  if (url !== chosen.pictures.get(chosen.run)) return; // another picture was chosen meanwhile
   stop();
   image = loaded;
   answer = swept = compared = null;
@@ -117,7 +117,7 @@ async function showExamples() {
   if (!about.num_examples) return;
   const rows = await get(`api/examples?start=${firstExample}&count=${EXAMPLES}`);
   $("examples").replaceChildren(...rows.map(({ place, label, thumbnail }) => {
-    const button = make("button", { type: "button", className: "example", title: label ? `an example of class ${label}` : "an example",
+    const button = make("button", { type: "button", className: "example", title: label ? `example of class ${label}` : "example",
       data: { place } });
     button.append(thumbnail ? make("img", { src: thumbnail, alt: label ?? "" }) : "?");
     button.addEventListener("click", () => choose(place, label));
@@ -138,7 +138,7 @@ function start() {
   playing = { timer: null };
   chosen.shown = 1;
   const next = () => {
-    if (chosen.shown >= looks()) { // seen to the end: the first window is the one whose move all others answer
+    if (chosen.shown >= looks()) { // done: select the first window, since all later ones react to it
       stop();
       chosen.selected = Math.min(2, looks());
       show();
@@ -159,7 +159,7 @@ function stop() {
   playing = moving = null;
 }
 
-// The eye's move: the window glides from the last one to its own place.
+// A saccade: the window glides from the previous position to its own.
 function slide(from, to) {
   if (calm.matches) return;
   const begin = performance.now(), a = answer.windows[from - 1], b = answer.windows[to - 1];
@@ -186,7 +186,7 @@ function move(glimpse, window) {
   stop();
   chosen.windows.set(glimpse, window);
   chosen.selected = glimpse;
-  answer.windows[glimpse - 1] = window; // drawn at once; the model's answer follows
+  answer.windows[glimpse - 1] = window; // drawn immediately; the model's answer follows
   paintStage();
   showSliders();
   look();
@@ -236,9 +236,9 @@ function showAnswer() {
   const place = chosen.shown - 1, name = answer.answers[place], sure = answer.confidences[place];
   $("answer").replaceChildren(make("b", { text: name }), make("span", { text: ` ${percent(sure)} sure` }));
   $("answer").classList.toggle("wrong", labelOf(chosen.run) >= 0 && chosen.truth !== name);
-  const truth = labelOf(chosen.run) < 0 ? "" : chosen.truth === name ? " It is right." : ` In truth it is ${chosen.truth}.`;
+  const truth = labelOf(chosen.run) < 0 ? "" : chosen.truth === name ? " Correct." : ` Correct answer: ${chosen.truth}.`;
   const after = chosen.shown === 1 ? "after the first glimpse" : `after ${chosen.shown} glimpses`;
-  const early = answer.stopped_early && chosen.shown === looks() ? `, then it stopped: surer than ${percent(chosen.exit)}` : "";
+  const early = answer.stopped_early && chosen.shown === looks() ? `, stopped early: surer than ${percent(chosen.exit)}` : "";
   $("verdict").textContent = `${after}${early}.${truth}`;
   showCost();
 }
@@ -256,7 +256,7 @@ function showCost() {
   });
   $("meter").replaceChildren(...parts);
   const spent = flops[chosen.shown - 1];
-  const share = shares ? `${percent(shares[chosen.shown - 1])} of the plain backbone's pass over the whole picture` : "";
+  const share = shares ? `${percent(shares[chosen.shown - 1])} of a plain backbone pass over the whole picture` : "";
   const all = chosen.shown === looks() ? `, ${answer.milliseconds.toFixed(answer.milliseconds < 10 ? 1 : 0)} ms here` : "";
   $("meter").setAttribute("aria-label", `cost: ${share || billions(spent)}`);
   $("cost").textContent = [share, billions(spent)].filter(Boolean).join(" · ") + all;
@@ -267,16 +267,16 @@ function showCards() {
   const cards = Array.from({ length: chosen.glimpses }, (_, place) => {
     const glimpse = place + 1, card = make("article", { className: "card", data: { glimpse } });
     card.style.setProperty("--step", color(glimpse));
-    const title = glimpse === 1 ? "first glimpse" : chosen.windows.has(glimpse) ? "your window" : "its choice";
+    const title = glimpse === 1 ? "first glimpse" : chosen.windows.has(glimpse) ? "your window" : "model's choice";
     card.append(make("h2", {}, make("span", { className: "badge", text: glimpse }), ` ${glimpse > looks() ? "not needed" : title}`));
     if (glimpse > looks()) {
       card.classList.add("skipped");
       card.append(make("div", { className: "glimpse empty" }));
       return card;
     }
-    const crop = make("button", { type: "button", className: "glimpse" }, make("img", { src: answer.crops[place], alt: `what it saw at glimpse ${glimpse}` }));
+    const crop = make("button", { type: "button", className: "glimpse" }, make("img", { src: answer.crops[place], alt: `crop of glimpse ${glimpse}` }));
     crop.setAttribute("aria-pressed", glimpse === chosen.selected);
-    crop.setAttribute("aria-label", `choose window ${glimpse}`);
+    crop.setAttribute("aria-label", `select window ${glimpse}`);
     crop.addEventListener("click", () => {
       stop();
       chosen.selected = glimpse;
@@ -293,7 +293,7 @@ function showCards() {
 
 function showSliders() {
   const window = answer ? answer.windows[chosen.selected - 1] : [1, 0, 0], glimpse = chosen.selected;
-  $("steered").replaceChildren(answer ? `window ${glimpse}${chosen.windows.has(glimpse) ? ", yours" : ", its choice"}` : "window");
+  $("steered").replaceChildren(answer ? `window ${glimpse}${chosen.windows.has(glimpse) ? " (yours)" : " (model's choice)"}` : "window");
   $("steered").style.setProperty("--step", color(glimpse));
   const reach = 1 - window[0];
   for (const [place, [id, low, high]] of [["s", smallest(), 1], ["tx", -reach, reach], ["ty", -reach, reach]].entries()) {
@@ -329,7 +329,7 @@ function showSweep() {
   if (!swept) { $("charts").replaceChildren(); return; }
   const current = answer && swept.picture === chosen.pictures.get(chosen.run);
   $("charts").classList.toggle("stale", !current || !sameWindows(swept.windows, answer.windows));
-  if (!swept.curves) { $("charts").replaceChildren(make("p", { className: "hint", text: "looking from many places…" })); return; }
+  if (!swept.curves) { $("charts").replaceChildren(make("p", { className: "hint", text: "sweeping…" })); return; }
   const window = swept.windows[swept.glimpse - 1], tone = color(swept.glimpse);
   const charts = Object.entries(swept.curves).map(([name, result], place) => curve(name, result, { color: tone, now: window[place] }));
   if (swept.field) {
@@ -337,7 +337,7 @@ function showSweep() {
       if (current) move(swept.glimpse, clampWindow([window[0], x, y], smallest()));
     } }));
   } else {
-    charts.push(make("figure", { className: "curve" }, make("figcaption", { text: "field, all places" }), make("p", { className: "hint", text: swept.refusal ?? "looking from everywhere…" })));
+    charts.push(make("figure", { className: "curve" }, make("figcaption", { text: "loss field" }), make("p", { className: "hint", text: swept.refusal ?? "computing the field…" })));
   }
   $("charts").replaceChildren(...charts);
 }
@@ -354,7 +354,7 @@ async function compare() {
       found.push({ place, run: name, policy, image: shown, given: await ask(place, "look", asked) });
     }
   }
-  chosen.seed += 1; // random windows are others the next time
+  chosen.seed += 1; // new random windows next time
   if (source !== chosen.source) return;
   compared = found;
   showCompare();
@@ -387,17 +387,17 @@ function lane({ place, policy, image: shown, given }) {
   strip.classList.toggle("coarse", about.runs[place].glimpse_size < 64);
   const cost = shares ? `${percent(shares[last - 1])} of a full pass` : billions(flops[last - 1]);
   return make("article", { className: "lane", data: { policy } }, make("h4", { text: WAYS[policy] }), canvas, says, strip,
-    make("p", { className: "hint", text: `${last} look${last > 1 ? "s" : ""}, ${cost}` }));
+    make("p", { className: "hint", text: `${last} glimpse${last > 1 ? "s" : ""}, ${cost}` }));
 }
 
 // --- setting up ---
 
 function showRun() {
   const { name, backbone, image_size, glimpse_size, num_glimpses, classes } = run();
-  $("about-run").textContent = `${name}: ${backbone}, ${image_size} px pictures, ${glimpse_size} px glimpses, ${classes.length} classes`;
+  $("about-run").textContent = `${name}: ${backbone}, ${image_size} px images, ${glimpse_size} px glimpses, ${classes.length} classes`;
   chosen.glimpses = num_glimpses;
   Object.assign($("glimpses"), { max: num_glimpses, value: chosen.glimpses, disabled: num_glimpses < 2 });
-  $("label").replaceChildren(make("option", { value: "", text: "the answer it gives" }), ...classes.map((text, value) => make("option", { value, text })));
+  $("label").replaceChildren(make("option", { value: "", text: "predicted class" }), ...classes.map((text, value) => make("option", { value, text })));
   showDials();
 }
 
@@ -408,7 +408,7 @@ function showDials() {
 
 function turn() {
   stop();
-  compared = null; // it was made with the dials as they were
+  compared = null; // computed with the old settings
   showDials();
   look();
 }

@@ -1,4 +1,4 @@
-// Talking to the server: every question brings its picture along, the answer is plain values or words.
+// Requests to the server: each one carries its picture; the answer is plain values or an error message.
 
 async function readAnswer(response) {
   const text = await response.text();
@@ -13,7 +13,7 @@ async function request(path, options) {
   try {
     response = await fetch(path, options);
   } catch {
-    throw new Error("the server does not answer: is `glimpsenet demo` still running?");
+    throw new Error("the server is not responding: is `glimpsenet demo` still running?");
   }
   return response;
 }
@@ -34,8 +34,8 @@ export const openPicture = async (run, blob) => (await readAnswer(await request(
   method: "POST", headers: { "content-type": "application/octet-stream" }, body: blob,
 }))).picture;
 
-// One request under way at a time; of those that wait, the newest only. So a drag is followed as fast as the model
-// can, and the last answer is always that of the last question.
+// One request at a time; of those waiting, only the newest is sent. A drag is followed as fast as the model runs, and
+// the last answer is always for the last request.
 export class Newest {
   constructor(work, tell) {
     this.work = work;

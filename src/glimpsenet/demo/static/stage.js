@@ -1,4 +1,4 @@
-// The picture with its windows: drawing them, and dragging them.
+// Draws the picture and its windows, and lets visitors drag them.
 //
 // Normalised coordinates as in glimpsenet/geometry.py: x right, y down, -1 and +1 the outer edges of the picture;
 // the window of (s, tx, ty) is [tx - s, tx + s] x [ty - s, ty + s].
@@ -20,7 +20,7 @@ export function paint(canvas, view, extra = {}) {
   pen.setTransform(sharp / side, 0, 0, sharp / side, 0, 0);
   pen.clearRect(0, 0, side, side);
   if (!view.image) return;
-  pen.imageSmoothingEnabled = view.image.naturalWidth > side / 2.5; // few pixels stay squares
+  pen.imageSmoothingEnabled = view.image.naturalWidth > side / 2.5; // show few pixels as squares
   pen.imageSmoothingQuality = "high";
   pen.drawImage(view.image, 0, 0, side, side);
   const order = view.windows.map((_, place) => place + 1).filter((glimpse) => glimpse <= view.shown && (glimpse > 1 || glimpse === view.selected));
@@ -30,7 +30,7 @@ export function paint(canvas, view, extra = {}) {
   const gradient = view.gradients && view.selected >= 2 ? view.gradients[view.selected - 2] : null;
   if (gradient && view.selected <= view.shown) {
     const largest = Math.max(...view.gradients.flat().map(Math.abs), 1e-12);
-    // One scale for all windows of the picture; corner arrows stay short of the smallest one's centre.
+    // One scale for all windows; corner arrows stay short of the smallest window's centre.
     const reach = Math.min(view.longest, ...view.windows.slice(1).map(([s]) => 0.38 * s));
     drawArrows(pen, side, view.windows[view.selected - 1], gradient.map((v) => -v * reach * side / largest),
       view.colors(view.selected));
@@ -52,13 +52,13 @@ function drawWindow(pen, side, [s, x, y], glimpse, view) {
   pen.lineWidth = thick;
   pen.strokeRect(left + inset, top + inset, width - 2 * inset, width - 2 * inset);
   pen.setLineDash([]);
-  if (!chosen || view.gradients) return; // arrows start where the handles are
+  if (!chosen || view.gradients) return; // arrows start at the handles
   for (const [cx, cy] of corners([s, x, y], side)) {
     pen.fillStyle = "#fff";
     pen.strokeStyle = "#000";
     pen.lineWidth = 1;
     const keep = (value) => Math.min(side - 5, Math.max(5, value));
-    if (Math.hypot(cx - left, cy - top) < 1) continue; // the number is there
+    if (Math.hypot(cx - left, cy - top) < 1) continue; // the number goes there
     pen.beginPath();
     pen.arc(keep(cx), keep(cy), 4.5, 0, 7);
     pen.fill();
@@ -69,7 +69,7 @@ function drawWindow(pen, side, [s, x, y], glimpse, view) {
 function drawNumber(pen, side, [s, x, y], glimpse, view) {
   const left = pixels(x - s, side), top = pixels(y - s, side);
   const tag = view.handles ? 18 : 13;
-  // Numbers of windows at the same place stand side by side.
+  // Numbers of windows with the same corner stand side by side.
   const beside = view.windows.slice(1, glimpse - 1).filter(([os, ox, oy], place) => place + 2 <= view.shown
     && Math.hypot(ox - os - (x - s), oy - os - (y - s)) * side / 2 < tag).length;
   pen.fillStyle = view.colors(glimpse);
@@ -115,7 +115,7 @@ export function arrow(pen, x0, y0, x1, y1, color, thick = 3) {
   }
 }
 
-// Pointer and keys on the canvas. `view()` gives what is drawn; `select(glimpse)` and `move(glimpse, window)` tell.
+// Pointer and keys on the canvas. `view()` returns what is drawn; `select(glimpse)` and `move(glimpse, window)` are callbacks.
 export function makeDraggable(canvas, { view, select, move, smallest }) {
   let grip = null;
 
@@ -144,7 +144,7 @@ export function makeDraggable(canvas, { view, select, move, smallest }) {
 
   const reached = (event, touch) => {
     const found = view().image && find(place(event), (touch ? 22 : 11) / canvas.clientWidth * 2);
-    return touch && found && found.jump ? null : found; // beside the windows, a finger scrolls the page
+    return touch && found && found.jump ? null : found; // outside the windows, a finger scrolls the page
   };
 
   canvas.addEventListener("touchstart", (event) => {
