@@ -56,6 +56,12 @@ def convolutions(*passes: str) -> Number:
     return text
 
 
+def half_convolutions(results: Results) -> str:
+    """How many times as long the convolutions of a step take in bfloat16 as in float32."""
+    spent = results.entry(CONVOLUTIONS, "step", "ms")
+    return f"{spent['bfloat16'] / spent['float32']:.0f}"
+
+
 def all_convolutions(results: Results) -> str:
     """The same of all of them, as they are timed within a step."""
     spent = results.entry(CONVOLUTIONS, "step", "ms", "float32")
@@ -173,6 +179,7 @@ NUMBERS: dict[str, Number] = {
     "training-faster-bfloat": faster(RESNET_HALF),
     "convolutions": all_convolutions,
     "convolutions-backward": convolutions("input gradient", "weight gradient"),
+    "convolutions-half": half_convolutions,
     "exit-fall": exit_fall,
     "exit-times": exit_times,
     "break-even-first": break_even(0),

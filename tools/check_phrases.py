@@ -48,8 +48,7 @@ def main() -> None:
             for phrase, better in PHRASES.items():
                 if match := re.search(phrase, line, re.IGNORECASE):
                     found.append(f"{name}:{number}: '{match[0]}': write {better}")
-    print("\n".join(found))
-    sys.exit(bool(found))
+    sys.exit("\n".join(found) or 0)
 
 
 if __name__ == "__main__":
