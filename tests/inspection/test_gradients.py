@@ -215,5 +215,5 @@ def test_arrows_say_whose_loss_they_are_of_and_their_scale(scene):
 
 def test_arrows_need_windows():
     scene = observe(make_model(num_glimpses=1), torch.rand(1, 40, 40, dtype=torch.float64))
-    with pytest.raises(ValueError, match="the first glimpse only"):
+    with pytest.raises(ValueError, match="only the first glimpse"):
         arrows(scene)
