@@ -50,7 +50,7 @@ def test_every_tool_writes_what_it_says(inspect, tmp_path):
         (["sweep", "--glimpse", "9"], "no glimpse 9: the model takes glimpses 1 to 4"),
         (["sweep", "--points", "1"], "two points or more, got 1"),
         (["sweep", "--glimpse", "1", "--parameter", "tx"], "no room to sweep tx"),
-        (["sweep", "--set", "2=1,0.9,0", "--allow-outside"], "allows 0 only; no room to sweep ty"),
+        (["sweep", "--set", "2=1,0.9,0", "--allow-outside"], "allows only 0; no room to sweep ty"),
         (["arrows", "--set", "2=0.3,0.9,0"], "extends outside the image: |tx| and |ty| must be at most 1 - s = 0.7"),
         (["inject", "--set", "7=0.3,0,0"], "no glimpse 7"),
         (["inject", "--set", "nonsense"], "cannot read the window 'nonsense': use GLIMPSE=s,tx,ty"),

@@ -62,6 +62,6 @@ def observe_photo(
 
 
 def validation_images(run: Run, data: Path | None = None) -> GlimpseDataset:
-    """A run's validation images, or those of another folder."""
+    """Open a run's validation images, or those of another folder."""
     config = run.config if data is None else run.config.with_data(data)
     return open_data(config, run.classes, run.channels).val
