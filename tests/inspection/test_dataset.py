@@ -165,5 +165,5 @@ def test_what_cannot_be_scanned_is_refused(model):
     with pytest.raises(UserError, match="no readable image"):
         scan_dataset(model, [bad], image_size=20, skip_bad=True)
     one = ModelConfig(backbone="glimpse_cnn", num_glimpses=1, image_size=20, glimpse_size=8)
-    with pytest.raises(ValueError, match="first glimpse only"):
+    with pytest.raises(ValueError, match="only the first glimpse"):
         scan_dataset(build_model(one, num_classes=2, in_channels=1), [], image_size=20)

@@ -79,4 +79,4 @@ def test_commands_tell_it_in_one_line_on_standard_error(tmp_path, capfd, monkeyp
     monkeypatch.setattr("glimpsenet.cli.app.run", draw)
     main([])
     line = f"glimpsenet: warning: no installed font has {NOWHERE}: figures show boxes in their place; "
-    assert capfd.readouterr().err.splitlines() == [line + "install a font of that script"]
+    assert capfd.readouterr().err.splitlines() == [line + "install a font for that script"]

@@ -38,7 +38,7 @@ def test_every_tool_writes_what_it_says(inspect, tmp_path):
     assert {file.name for file in (tmp_path / "sweep").iterdir()} >= {"sweep.png"}
     assert "drew field.png" in inspect("field", "--points", "3", "--set", "2=0.4,0,0")
     told = inspect("inject", "--set", "2=0.3,-0.5,0.1", "4=0.4,0,0")
-    assert "its own windows" in told
+    assert "the model's windows" in told
     for name in ("arrows.png", "field.png", "inject.png", "sweep/sweep.png"):
         assert (tmp_path / name).stat().st_size > 5000
 
@@ -50,10 +50,10 @@ def test_every_tool_writes_what_it_says(inspect, tmp_path):
         (["sweep", "--glimpse", "9"], "no glimpse 9: the model takes glimpses 1 to 4"),
         (["sweep", "--points", "1"], "two points or more, got 1"),
         (["sweep", "--glimpse", "1", "--parameter", "tx"], "no room to sweep tx"),
-        (["sweep", "--set", "2=1,0.9,0", "--allow-outside"], "allows 0 only; no room to sweep ty"),
-        (["arrows", "--set", "2=0.3,0.9,0"], "leaves the image: |tx| and |ty| must be at most 1 - s = 0.7"),
-        (["inject", "--set", "7=0.3,0,0"], "there is no glimpse 7"),
-        (["inject", "--set", "nonsense"], "cannot read the window 'nonsense': write GLIMPSE=s,tx,ty"),
+        (["sweep", "--set", "2=1,0.9,0", "--allow-outside"], "allows only 0; no room to sweep ty"),
+        (["arrows", "--set", "2=0.3,0.9,0"], "extends outside the image: |tx| and |ty| must be at most 1 - s = 0.7"),
+        (["inject", "--set", "7=0.3,0,0"], "no glimpse 7"),
+        (["inject", "--set", "nonsense"], "cannot read the window 'nonsense': use GLIMPSE=s,tx,ty"),
     ],
 )
 def test_what_cannot_be_is_wrong_usage_told_in_one_line(inspect, capsys, flags, told):
@@ -73,7 +73,7 @@ def test_the_loss_is_that_of_the_folders_class(inspect, run, tmp_path, command):
     assert inspect(*command, "--label", other).startswith(f"loss of class '{other}'\n")
     elsewhere = tmp_path / "photo.png"
     elsewhere.write_bytes(image.read_bytes())
-    assert "(the predicted one; a label names another)\n" in inspect(*command, file=elsewhere)
+    assert "(the predicted one; use the label to name another)\n" in inspect(*command, file=elsewhere)
 
 
 def test_a_folder_is_no_image(inspect, capsys, tmp_path):
@@ -89,7 +89,7 @@ def test_windows_are_parsed_and_checked():
     for bad in ("2=0,0,0", "2=nan,0,0", "2=0.1,inf,0"):
         with pytest.raises(SettingError, match="scale above 0 and finite"):
             parse_windows([bad], 4)
-    with pytest.raises(SettingError, match="glimpse 2 is set already"):
+    with pytest.raises(SettingError, match="glimpse 2 is already set"):
         parse_windows(["2=0.3,0,0", "2=0.4,0,0"], 4)
 
 

@@ -234,9 +234,9 @@ def test_another_generator_leaves_the_model_as_it_is(model):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"samples": []}, "there is none"),
-        ({"points": 19}, "20 points a sweep or more, got 19"),
-        ({"glimpse": 3}, "there is no glimpse 3"),
+        ({"samples": []}, "needs one image or more"),
+        ({"points": 19}, "20 points per sweep or more, got 19"),
+        ({"glimpse": 3}, "no glimpse 3"),
         ({"samples": [(torch.zeros(1, 40, 40), 10)]}, "class 10 is out of range"),
     ],
 )

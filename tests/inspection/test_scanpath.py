@@ -75,7 +75,7 @@ def test_an_injected_window_is_looked_at_and_later_glimpses_react(model, images)
     torch.testing.assert_close(changed.windows[0], own.windows[0])
     assert not torch.equal(changed.windows[2], own.windows[2])
     torch.testing.assert_close(own.windows, scanpaths(model, images[:1]).rows[0].windows)
-    with pytest.raises(ValueError, match="there is no glimpse 4: the model takes glimpses 1 to 3"):
+    with pytest.raises(ValueError, match="no glimpse 4: the model takes glimpses 1 to 3"):
         inject(model, images[0], {4: WINDOW})
 
 

@@ -274,7 +274,7 @@ def test_unknown_boxes_teach_nothing():
         ("feature-map", {"policy": LinearConfig()}, "spatiotemporal"),
         ("listwise", {"auxiliary_classifier": False}, "auxiliary"),
         ("guidance", {"policy": LinearConfig(), "auxiliary_classifier": False}, "auxiliary"),
-        ("value-map", {"num_glimpses": 1}, "num_glimpses 1"),
+        ("value-map", {"num_glimpses": 1}, "num_glimpses is 1"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(objective, settings, culprit):

@@ -1,1 +1,1 @@
-"""Seeing what the model does."""
+"""Inspect what the model does."""

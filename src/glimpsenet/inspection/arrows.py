@@ -1,9 +1,9 @@
-"""Arrows: where descent would move and resize each window (Supeene & Wang, fig. 2).
+"""Arrows: where gradient descent would move and resize each window (Supeene & Wang, fig. 2).
 
     two arrows at the centre, along -dL/dtx and -dL/dty;   four at the corners, along -dL/ds, outwards where it grows
 
-An arrow of a picture is as long on paper as its derivative is large, in the photo and in the glimpses alike; those too
-small to be seen so are drawn at the shortest length that is.
+Within a figure, an arrow's length on paper is proportional to its derivative, in the photo and in the glimpses. Arrows
+too short to see are drawn at the shortest visible length.
 """
 
 from dataclasses import dataclass
@@ -29,17 +29,17 @@ MARGIN = 0.24
 
 @dataclass(frozen=True)
 class Arrows:
-    """The gradients of one image, window by window (glimpses 2..T)."""
+    """The gradients of one image, for each window (glimpses 2..T)."""
 
     scene: Scene
     gradient: Float[Tensor, "later_glimpse 3"]
     """dL/d(s, tx, ty) of glimpses 2..T."""
     loss: Float[Tensor, "later_glimpse"]
     class_name: str
-    """Whose loss it is."""
+    """Class whose loss is differentiated."""
 
     def plot(self) -> Figure:
-        """The image with all windows and arrows, and each glimpse with its own."""
+        """Plot the image with all windows and arrows, and each glimpse with its own arrows."""
         windows = range(2, self.scene.num_glimpses + 1)
         figure = Figure(figsize=(4.4 + 2.5 * len(windows), 4.3), layout="constrained")
         grid = figure.add_gridspec(1, len(windows) + 1, width_ratios=[1.7, *[1] * len(windows)])
@@ -59,11 +59,11 @@ class Arrows:
         title = f"loss of class {label(self.class_name, 30)}:\nwhere descent moves and resizes windows"
         whole.set_title(title, fontsize=10)
         floor = largest * SHORTEST / LONGEST
-        whole.set_xlabel(f"longest arrow: {largest:.3g} nats; all below {floor:.1g} are drawn alike", fontsize=9)
+        whole.set_xlabel(f"longest arrow: {largest:.3g} nats; all below {floor:.1g} have the same length", fontsize=9)
         return figure
 
     def _plot_glimpse(self, axes: Axes, crop: Float[Tensor, "channel g g"], row: int, largest: float) -> None:
-        """A glimpse, framed, with room for its arrows around it."""
+        """Draw a glimpse, framed, with room for its arrows around it."""
         glimpse, side = row + 2, crop.shape[-1]
         show_image(axes, crop)
         axes.add_patch(Rectangle((0, 0), side, side, fill=False, edgecolor=glimpse_color(glimpse), linewidth=2.5))
@@ -87,14 +87,14 @@ def arrows(scene: Scene, loss: WindowLoss = last_loss, *, classes: list[str] | N
 
     Args:
         scene: from :func:`glimpsenet.inspection.gradients.observe`.
-        loss: of which the derivative is taken.
+        loss: loss to differentiate.
         classes: names of the classes; their numbers if None.
 
     Raises:
-        ValueError: if the model takes the first glimpse only, or lacks what the loss needs.
+        ValueError: if the model takes only the first glimpse, or lacks what the loss needs.
     """
     if scene.num_glimpses == 1:
-        raise ValueError("the model takes the first glimpse only: there are no windows to draw arrows on")
+        raise ValueError("the model takes only the first glimpse: there are no windows to draw arrows on")
     values = [
         probe(scene, glimpse, scene.windows[glimpse - 1][None], loss) for glimpse in range(2, scene.num_glimpses + 1)
     ]
@@ -103,7 +103,7 @@ def arrows(scene: Scene, loss: WindowLoss = last_loss, *, classes: list[str] | N
 
 
 def arrow_length(derivative: Float[Tensor, "3"], largest: float) -> Float[Tensor, "3"]:
-    """Of the arrows against derivatives, in inches, with their sign; 0 for a derivative that is 0 (or all of them)."""
+    """Signed lengths of the arrows in inches; 0 for derivatives that are 0, and if all are 0."""
     inches = derivative.abs() * (LONGEST / max(largest, 1e-12))
     return -derivative.sign() * inches.clamp(min=SHORTEST)
 
@@ -111,7 +111,7 @@ def arrow_length(derivative: Float[Tensor, "3"], largest: float) -> Float[Tensor
 def draw_arrows(
     axes: Axes, box: Float[Tensor, "4"], gradient: Float[Tensor, "3"], largest: float, glimpse: int
 ) -> None:
-    """The arrows of one window, over its box in the axes' pixels; ``largest`` is the picture's largest derivative."""
+    """Draw one window's arrows, over its box in the axes' pixels; ``largest`` is the figure's largest derivative."""
     s, tx, ty = arrow_length(gradient, largest).tolist()
     s /= 2**0.5  # along a diagonal
     x0, y0, x1, y1 = box.tolist()

@@ -1,12 +1,12 @@
-"""Where a model looks over a whole data set.
+"""Scanpath statistics over a whole dataset.
 
     coverage = area(union of windows 2..T) / area of the image
-    repeated look: IoU of window t with one of windows 2..t-1 is above 0.5
+    repeated window: IoU of window t with one of windows 2..t-1 is above 0.5
     saccade_t = |centre_t - centre_(t-1)| in normalised units, t = 3..T;   hit_t: 75% of the box lies in window t
 
-A model that looks with a purpose moves (saccades), sees new things (few repeated looks) and finds the evidence (hits);
-one that has collapsed onto a constant window shows a single spot in the density maps, and no spread of s, tx, ty. The
-report looks for the same in logged outputs and example pictures (Supeene & Wang, sections 4.2 and 5.2.1, fig. 3).
+A useful policy moves (saccades), sees new things (few repeated windows) and finds the evidence (hits). One that has
+collapsed to a constant window shows a single spot in the density maps, and no spread of s, tx, ty. The report checks
+this with logged outputs and example pictures (Supeene & Wang, sections 4.2 and 5.2.1, fig. 3).
 """
 
 from collections.abc import Iterable
@@ -41,17 +41,17 @@ from glimpsenet.policies.base import Policy
 from glimpsenet.runs import Run
 
 REPEATED_IOU = 0.5
-"""Two windows that overlap more than this show the same."""
+"""A window that overlaps an earlier one more than this repeats it."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 EXAMPLES = 6
-"""Images kept to show, of the right ones and of the wrong ones."""
+"""Example images to keep, of right answers and of wrong ones each."""
 CHUNK = 4096
-"""Images whose windows are compared at once."""
+"""Images processed at once."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """An image to show, 0..1, with its windows."""
+    """An example image, 0..1, with its windows."""
 
     image: Float[Tensor, "channel size size"]
     windows: Float[Tensor, "glimpse 3"]
@@ -66,13 +66,13 @@ class DatasetScanpaths:
     windows: Float[Tensor, "image glimpse 3"]
     correct: Bool[Tensor, "image"]
     boxes: Float[Tensor, "image 4"]
-    """Where the evidence is, in pixels; NaN if unknown."""
+    """Boxes of the objects, in pixels; NaN if unknown."""
     labels: Int[Tensor, "image"]
     predicted: Int[Tensor, "image"]
     image_size: int
     classes: list[str]
     right: list[Example]
-    """A random few."""
+    """A few random images."""
     wrong: list[Example]
 
     @property
@@ -92,12 +92,12 @@ class DatasetScanpaths:
 
     @property
     def repeated(self) -> Bool[Tensor, "image move"]:
-        """Whether window t, t = 3..T, repeats an earlier one."""
+        """Whether window t repeats an earlier one, t = 3..T."""
         return torch.cat([repeats(part) for part in self.windows[:, 1:].split(CHUNK)])
 
     @property
     def hit_rate(self) -> list[float] | None:
-        """Per glimpse, over images with a box; 0 for the first glimpse, which reads nothing. None without boxes."""
+        """Hit rate of each glimpse, over images with a box; 0 for the first glimpse. None without boxes."""
         known = self.boxes.isfinite().all(1)
         if not known.any():
             return None
@@ -111,14 +111,14 @@ class DatasetScanpaths:
         save_figure(self.plot_examples(), folder / "examples.png")
 
     def density(self, glimpse: int, cells: int = 80) -> Float[Tensor, "cells cells"]:
-        """Share of images whose window of ``glimpse`` covers each cell of a grid over the image, row y, column x."""
+        """Share of images whose window of ``glimpse`` covers each cell of a grid over the image; row y, column x."""
         scale, tx, ty = self.windows[:, glimpse - 1].unbind(-1)
         centres = (torch.arange(cells) + 0.5) * (2 / cells) - 1
         in_x, in_y = (((centres - place[:, None]).abs() <= scale[:, None]).float() for place in (tx, ty))
         return in_y.T @ in_x / len(scale)
 
     def to_dict(self) -> dict[str, Any]:
-        """The numbers: lists have one entry a glimpse from ``first_glimpse`` on, shares are in 0..1."""
+        """The numbers, for JSON: lists have one entry per glimpse from ``first_glimpse`` on; shares are in 0..1."""
         repeated = self.repeated.double()
         moves = self.num_glimpses > 2
         return {
@@ -146,7 +146,7 @@ class DatasetScanpaths:
         }
 
     def plot(self) -> Figure:
-        """What share of the windows covers each place, glimpse by glimpse, and histograms of s, tx and ty."""
+        """Plot for each glimpse what share of windows covers each position, and histograms of s, tx and ty."""
         windows = self.num_glimpses - 1
         figure = Figure(figsize=(max(9.6, 2.9 * windows + 1.0), 6.4), layout="constrained")
         above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.25, 1])[:, 0]
@@ -156,16 +156,16 @@ class DatasetScanpaths:
         return figure
 
     def plot_examples(self) -> Figure:
-        """Images with their windows: right answers on the left half, wrong ones on the right."""
+        """Plot images with their windows: right answers in the left half, wrong ones in the right."""
         figure = Figure(figsize=(12.6, 5.2), layout="constrained")
         halves = figure.subfigures(1, 2, squeeze=False, wspace=0.04)[0]
         for half, title, examples in zip(halves, ("right", "wrong"), (self.right, self.wrong), strict=True):
             number = int((self.correct == (title == "right")).sum())
             half.suptitle(f"{title}: {number} of {len(self.correct)} images", fontsize=11, fontweight="bold")
             cells = half.subplots(2, 3).flat
-            for example, axes in zip(examples, cells, strict=False):  # in this order, to take no cell too many
+            for example, axes in zip(examples, cells, strict=False):  # this order leaves unused cells for below
                 self._plot_example(axes, example)
-            for axes in cells:  # those left over
+            for axes in cells:  # the unused ones
                 axes.axis("off")
         return figure
 
@@ -177,7 +177,7 @@ class DatasetScanpaths:
         axes.set_title(label(said, 24) if said == true else f"{label(said, 24)},\nnot {label(true, 20)}", fontsize=9)
 
     def save(self, file: Path) -> None:
-        """Write the numbers where the suffix is .json, else the picture."""
+        """Write the numbers if the suffix is .json, else the picture."""
         save_result(file, self.plot, to_dict=self.to_dict)
 
 
@@ -190,22 +190,22 @@ def scan_dataset(
     classes: list[str] | None = None,
     skip_bad: bool = False,
 ) -> DatasetScanpaths:
-    """Let a model look at a data set, on its device.
+    """Run a model on a dataset, on the model's device.
 
     Args:
-        model: put into evaluation mode.
-        batches: from a loader; images not normalised.
+        model: set to evaluation mode.
+        batches: batches from a loader; images not normalised.
         image_size: side of the images in pixels.
-        policy: looks in place of the model's own.
-        classes: names of the classes; their numbers if None.
-        skip_bad: leave unreadable images out instead of stopping.
+        policy: overrides the model's policy.
+        classes: class names; class numbers if None.
+        skip_bad: skip unreadable images instead of stopping.
 
     Raises:
-        UserError: for an unreadable image, named, without ``skip_bad``; if there is no image.
-        ValueError: for a model that takes the first glimpse only.
+        UserError: for an unreadable image without ``skip_bad``; names it. Also if there is no image.
+        ValueError: for a model that takes only the first glimpse.
     """
     if model.num_glimpses == 1:
-        raise ValueError("the model takes the first glimpse only: there are no windows to look at")
+        raise ValueError("the model takes only the first glimpse: there are no windows to inspect")
     device = model.classifier.weight.device
     examples = _ExamplePicker()
     parts: list[tuple[Tensor, ...]] = []
@@ -220,7 +220,7 @@ def scan_dataset(
             parts.append((windows, batch.boxes.float().cpu(), batch.labels.cpu(), predicted))
             examples.add(batch, windows, predicted)
     if not parts:
-        raise MissingError("nothing to look at: there is no readable image")
+        raise MissingError("nothing to inspect: no readable image")
     windows, boxes, labels, predicted = (torch.cat(column) for column in zip(*parts, strict=True))
     names = [str(index) for index in range(model.num_classes)] if classes is None else classes
     kept = examples.kept
@@ -230,11 +230,11 @@ def scan_dataset(
 
 
 def scan_run(run: Run, data: Path | None = None) -> DatasetScanpaths:
-    """A run's scanpaths over its validation images, or those of another folder.
+    """A run's scanpaths on its validation images, or on those of another folder.
 
     Raises:
         UserError: for data that cannot be read.
-        ValueError: for a model that takes the first glimpse only.
+        ValueError: for a model that takes only the first glimpse.
     """
     photos = validation_images(run, data)
     batches = create_loader(photos, InOrder(len(photos)), 64)
@@ -242,33 +242,33 @@ def scan_run(run: Run, data: Path | None = None) -> DatasetScanpaths:
 
 
 class _ExamplePicker:
-    """Keeps a random few of the right and of the wrong images, the same ones every time, while batches go by."""
+    """Keeps a few random right and wrong images while batches pass, the same ones on every run."""
 
     def __init__(self) -> None:
         self.generator = torch.Generator().manual_seed(0)
         self.best: dict[bool, list[tuple[float, Example]]] = {True: [], False: []}
 
     def add(self, batch: Batch, windows: Tensor, predicted: Tensor) -> None:
-        """Every image draws a number; those with the smallest stay."""
+        """Draw a random number for each image; keep those with the smallest."""
         draws = torch.rand(len(predicted), generator=self.generator)
         labels = batch.labels.cpu()
         for right, best in self.best.items():
             candidates = ((predicted == labels) == right).nonzero()[:, 0]
             for row in candidates[draws[candidates].argsort()[:EXAMPLES]].tolist():
-                shown = as_shown(batch.images[row]).clone()  # a copy, so that the batch can go
+                shown = as_shown(batch.images[row]).clone()  # a copy, so that the batch can be freed
                 best.append((float(draws[row]), Example(shown, windows[row], int(labels[row]), int(predicted[row]))))
             best.sort(key=lambda entry: entry[0])
             del best[EXAMPLES:]
 
     def kept(self, right: bool) -> list[Example]:
-        """At most ``EXAMPLES``."""
+        """The images kept, at most ``EXAMPLES``."""
         return [example for _, example in self.best[right]]
 
 
 def union_share(windows: Float[Tensor, "image window 3"]) -> Float[Tensor, "image"]:
     """Share of each image's area in the union of its windows; exact.
 
-    The windows' edges cut the image into cells that are each covered as a whole or not at all.
+    The windows' edges cut the image into cells, each either fully covered or not at all.
     """
     scale, centre = windows[..., :1], windows[..., 1:]
     low, high = (centre - scale).clamp(-1, 1), (centre + scale).clamp(-1, 1)
@@ -280,7 +280,7 @@ def union_share(windows: Float[Tensor, "image window 3"]) -> Float[Tensor, "imag
 
 
 def repeats(windows: Float[Tensor, "image window 3"]) -> Bool[Tensor, "image move"]:
-    """Whether each window but the first of every image overlaps an earlier one with an IoU above 0.5."""
+    """Whether each window after an image's first overlaps an earlier one with an IoU above 0.5."""
     overlap = geometry.overlap(windows[:, :, None], windows[:, None])
     return (overlap.tril(-1) > REPEATED_IOU).any(2)[:, 1:]
 
@@ -296,7 +296,7 @@ def _distribution(values: Float[Tensor, "image"]) -> dict[str, Any]:
 
 
 def _plot_density(figure: SubFigure, paths: DatasetScanpaths) -> None:
-    """A heat map a glimpse, all on one scale of colours."""
+    """Draw a heat map for each glimpse, all on one colour scale."""
     glimpses = range(2, paths.num_glimpses + 1)
     maps = [paths.density(glimpse) for glimpse in glimpses]
     colors = Normalize(0, max(float(density.max()) for density in maps))
@@ -313,9 +313,9 @@ def _plot_density(figure: SubFigure, paths: DatasetScanpaths) -> None:
             spine.set_linewidth(2.5)
     panels[0].set_ylabel("y (pixels)", fontsize=8)
     bar = figure.colorbar(panels[0].images[0], ax=list(panels), shrink=0.8)
-    bar.set_label("share of images whose\nwindow covers the place", fontsize=8)
+    bar.set_label("share of images whose\nwindow covers the position", fontsize=8)
     bar.ax.tick_params(labelsize=8)
-    repeated = f" · repeated looks {float(paths.repeated.double().mean()):.0%}" if paths.num_glimpses > 2 else ""
+    repeated = f" · repeated windows {float(paths.repeated.double().mean()):.0%}" if paths.num_glimpses > 2 else ""
     figure.suptitle(
         f"{len(paths.windows)} images · windows cover {float(paths.coverage.mean()):.0%} of an image{repeated}",
         fontsize=10,

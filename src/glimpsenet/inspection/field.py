@@ -1,8 +1,8 @@
-"""Fields: the loss over all places of one window, with the direction of descent at each.
+"""Fields: the loss over all positions of one window, with the direction of descent at each.
 
     L(tx, ty) and -dL/d(tx, ty) on a grid, s and all other windows fixed
 
-Where descent pointed to the evidence from everywhere, arrows would run downhill into one basin.
+If descent pointed to the evidence from everywhere, all arrows would lead into one basin.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from glimpsenet.inspection.gradients import Scene, WindowLoss, check_glimpse, la
 
 @dataclass(frozen=True)
 class Field:
-    """Loss and gradient on a grid of places, row y, column x."""
+    """Loss and gradient on a grid of positions, row y, column x."""
 
     scene: Scene
     glimpse: int
@@ -32,13 +32,13 @@ class Field:
     """dL/d(tx, ty)."""
 
     def plot(self) -> Figure:
-        """The image with the window, and the loss as a map with arrows of unit length downhill."""
+        """Plot the image with the window, and the loss as a map with downhill arrows of unit length."""
         figure = Figure(figsize=(9.2, 4.2), layout="constrained")
         left, right = figure.subplots(1, 2)
         size = self.scene.image_size
         show_image(left, self.scene.shown)
         draw_window(left, self.scene.windows[self.glimpse - 1].cpu(), size, self.glimpse)
-        left.set_title(f"where the model looked at glimpse {self.glimpse}", fontsize=10)
+        left.set_title(f"window of glimpse {self.glimpse}", fontsize=10)
         x, y = geometry.normalized_to_pixel(self.places, size).numpy().transpose(2, 0, 1)
         picture = right.pcolormesh(x, y, self.loss.numpy(), cmap="viridis", shading="nearest")
         downhill = -self.gradient / self.gradient.norm(dim=-1, keepdim=True).clamp(min=1e-12)
@@ -56,7 +56,7 @@ class Field:
         right.set_aspect("equal")
         right.set_xlabel("x of the window's centre (pixels)")
         right.set_ylabel("y of the window's centre (pixels)")
-        right.set_title(f"loss by place, s = {self.scale:.2f}; arrows: the direction of descent", fontsize=10)
+        right.set_title(f"loss by position, s = {self.scale:.2f}; arrows: direction of descent", fontsize=10)
         figure.colorbar(picture, ax=right, label="loss (nats)")
         return figure
 
@@ -73,17 +73,17 @@ def field(
     scale: float | None = None,
     loss: WindowLoss = last_loss,
 ) -> Field:
-    """Loss and gradient over a grid of places of one window.
+    """Loss and gradient over a grid of positions of one window.
 
     Args:
         scene: from :func:`glimpsenet.inspection.gradients.observe`.
-        glimpse: whose window.
-        points: places a side.
-        scale: s of the window; the model's own if None.
-        loss: of which the derivative is taken.
+        glimpse: glimpse whose window is moved.
+        points: positions along each side of the grid.
+        scale: s of the window; the model's choice if None.
+        loss: loss to differentiate.
 
     Raises:
-        ValueError: if there is no such glimpse, or no room (s = 1).
+        ValueError: if there is no such glimpse, or no room to move (s = 1).
     """
     check_glimpse(scene, glimpse)
     scale = float(scene.windows[glimpse - 1, 0]) if scale is None else scale

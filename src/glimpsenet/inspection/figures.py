@@ -1,7 +1,7 @@
-"""What all figures share: colours, sizes, and how a picture and its windows are drawn.
+"""What all figures share: colours, sizes, and drawing of pictures and windows.
 
-One colour a glimpse throughout, from the palette of Okabe & Ito (2008), which colour-blind people can tell apart; the
-number of the glimpse is always drawn beside it.
+Each glimpse has one colour throughout, from the palette of Okabe & Ito (2008), which colour-blind people can tell
+apart; the glimpse's number is always drawn beside it.
 """
 
 from collections.abc import Callable
@@ -27,17 +27,17 @@ DASHES = (0, (3, 1.5))
 
 
 def glimpse_color(glimpse: int) -> str:
-    """The colour of glimpse 1, 2, ...; they repeat after 8."""
+    """The colour of glimpse 1, 2, ...; colours repeat after 8."""
     return PALETTE[(glimpse - 1) % len(PALETTE)]
 
 
 def as_shown(image: Tensor) -> Tensor:
-    """An image, or several, as read (uint8 or 0..1) -> 0..1 on the CPU, to draw."""
+    """One or several raw images (uint8 or 0..1) -> 0..1 on the CPU, for drawing."""
     return (image.float() / 255 if image.dtype == torch.uint8 else image).cpu()
 
 
 def show_image(axes: Axes, image: Float[Tensor, "channel height width"], **settings: Any) -> None:
-    """An image in 0..1, grey or colour, in pixel coordinates, without ticks."""
+    """Draw an image in 0..1, grey or colour, in pixel coordinates, without ticks."""
     picture = image.clamp(0, 1).permute(1, 2, 0).numpy()
     height, width = picture.shape[:2]
     axes.imshow(
@@ -54,7 +54,7 @@ def show_image(axes: Axes, image: Float[Tensor, "channel height width"], **setti
 
 
 def draw_window(axes: Axes, window: Float[Tensor, "3"], image_size: int, glimpse: int, *, yours: bool = False) -> None:
-    """The outline of a window with the number of its glimpse; dashed, as on the demo's page, if a person chose it."""
+    """Draw a window's outline with its glimpse's number; dashed if it was injected, as on the demo page."""
     x0, y0, x1, y1 = geometry.window_to_box(window, image_size).tolist()
     inset = image_size * 0.006
     color = glimpse_color(glimpse)
@@ -83,8 +83,8 @@ def draw_window(axes: Axes, window: Float[Tensor, "3"], image_size: int, glimpse
 
 
 def _place_label(axes: Axes, x: float, top: float, bottom: float, image_size: int) -> tuple[float, float]:
-    """Left end and middle of a window's label: above the window, else below, so that it covers nothing that was looked
-    at there; inside where there is no room. Right of labels that are in its way.
+    """Left end and middle of a window's label: above the window, else below, so that it hides nothing inside; inside if
+    there is no other room. It moves right to avoid other labels.
     """
     width, height = 0.06 * image_size, 0.09 * image_size
     inside = top + height / 2
@@ -96,14 +96,14 @@ def _place_label(axes: Axes, x: float, top: float, bottom: float, image_size: in
 
 
 def label(name: str, length: int | None = None) -> str:
-    """A file's or class's name as a label: at most ``length`` characters, and no formula, whatever is in it."""
+    """A file or class name as a label: at most ``length`` characters, never parsed as a formula."""
     text = printable(name)
     short = text if length is None or len(text) <= length else text[: length - 1] + "…"
     return short.replace("$", r"\$")
 
 
 def frame(axes: Axes, glimpse: int, *, yours: bool = False) -> None:
-    """Frame a glimpse in its glimpse's colour, as :func:`draw_window` draws its window."""
+    """Frame a crop in its glimpse's colour, in the style of :func:`draw_window`."""
     for spine in axes.spines.values():
         spine.set_edgecolor(glimpse_color(glimpse))
         spine.set_linewidth(2.5)
@@ -111,10 +111,10 @@ def frame(axes: Axes, glimpse: int, *, yours: bool = False) -> None:
 
 
 def save_figure(figure: Figure, file: Path) -> None:
-    """Write a figure as its suffix says (png, pdf, svg); the folder is made if need be.
+    """Write a figure in the suffix's format (png, pdf, svg); creates the folder if needed.
 
     Warns:
-        FigureWarning: if no installed font has some of its characters.
+        FigureWarning: if some of its characters are in no installed font.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with write_aside(file) as aside, readable_text(figure):
@@ -128,7 +128,7 @@ def save_result(
     to_dict: Callable[[], Any] | None = None,
     to_csv: Callable[[], str] | None = None,
 ) -> None:
-    """Write what the suffix names: numbers for .json and .csv where there are such, else the picture."""
+    """Write what the suffix names: numbers for .json and .csv if available, else the picture."""
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.suffix == ".json" and to_dict is not None:
         write_json(file, to_dict())
@@ -140,10 +140,10 @@ def save_result(
 
 
 def save_confusion(matrix: list[list[int]] | None, classes: list[str], file: Path) -> None:
-    """A confusion matrix as a picture.
+    """Plot a confusion matrix.
 
     Raises:
-        UserError: if it was not kept, for too many classes.
+        UserError: if it was not kept because there are too many classes.
     """
     if matrix is None:
         raise UserError(f"a confusion matrix of {len(classes)} classes is too large to draw")
@@ -151,7 +151,7 @@ def save_confusion(matrix: list[list[int]] | None, classes: list[str], file: Pat
 
 
 def plot_confusion(matrix: list[list[int]], classes: list[str]) -> Figure:
-    """The confusion matrix: rows true, columns predicted, shares of the true class, counts written in."""
+    """Draw the confusion matrix: rows true, columns predicted, colours shares of the true class, with counts."""
     counts = np.array(matrix)
     shares = counts / counts.sum(1, keepdims=True).clip(min=1)
     side = 2.5 + 0.32 * len(classes)

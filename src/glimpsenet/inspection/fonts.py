@@ -1,7 +1,7 @@
-"""Text of figures in any script: where a text's own font lacks characters, installed fonts that have them help out.
+"""Text of figures in any script: characters missing from a text's font come from other installed fonts.
 
-Matplotlib falls back from font to font within a text, but only along a list that somebody made. Here the list is made
-for the characters at hand; fonts are searched only if there are such, and each set of characters once.
+Matplotlib falls back from font to font within a text, but only along a given list. Here the list is built for the
+missing characters; fonts are searched only if any are missing, and once for each set of characters.
 """
 
 import functools
@@ -18,15 +18,15 @@ from matplotlib.text import Text
 from glimpsenet.errors import FigureWarning
 
 PLACEHOLDERS = ("lastresort", "adobeblank")
-"""Fonts that claim to have every character and show a box, or nothing, for it."""
+"""Fonts that claim to have every character, but show a box or nothing."""
 
 
 @contextmanager
 def readable_text(figure: Figure) -> Iterator[None]:
-    """Around the drawing of a figure: its text in fonts that have its characters.
+    """Context for drawing a figure: gives its text fonts that have all its characters.
 
     Warns:
-        FigureWarning: once, naming all characters that no installed font has.
+        FigureWarning: once, naming all characters that are in no installed font.
     """
     lacking = {text: characters for text in _texts(figure) if (characters := _lacking(text))}
     needed = frozenset[str]().union(*lacking.values())
@@ -36,17 +36,17 @@ def readable_text(figure: Figure) -> Iterator[None]:
     if missing:
         shown = " ".join(sorted(missing)[:20]) + (" ..." if len(missing) > 20 else "")
         warnings.warn(
-            f"no installed font has {shown}: figures show boxes in their place; install a font of that script",
+            f"no installed font has {shown}: figures show boxes in their place; install a font for that script",
             FigureWarning,
             stacklevel=3,
         )
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from")  # said above, in one line
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from")  # already reported above
         yield
 
 
 def find_fonts(characters: Set[str]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Names of installed fonts that have ``characters`` between them, few and sans serif first; and those none has."""
+    """Installed fonts that together have ``characters``, few and sans serif first; and the characters that none has."""
     return _search(frozenset(characters), tuple(_installed()))
 
 
@@ -67,7 +67,7 @@ def _search(
 
 
 def _installed() -> Iterator[tuple[str, str]]:
-    """Name and file of every upright font that Matplotlib knows and can draw."""
+    """Name and file of each upright font that Matplotlib knows and can draw."""
     for entry in font_manager.fontManager.ttflist:
         plain = entry.name.lower().replace(" ", "").lstrip(".")
         if entry.style == "normal" and not plain.startswith(PLACEHOLDERS):
@@ -83,7 +83,7 @@ def _not_in(file: str, characters: Set[str]) -> frozenset[str]:
 
 
 def _lacking(text: Text) -> frozenset[str]:
-    """The characters of a text that its own font lacks."""
+    """The characters of a text that are missing from its font."""
     words = text.get_text()
     if words.isascii() or not text.get_visible():
         return frozenset()
@@ -92,7 +92,7 @@ def _lacking(text: Text) -> frozenset[str]:
 
 
 def _texts(figure: Figure) -> list[Text]:
-    """All text of a figure; that of ticks is in place only once it is asked for."""
+    """All text of a figure; asking for tick labels creates them."""
     for axis in figure.findobj(Axis):
         axis.get_ticklabels(which="both")  # pyright: ignore[reportAttributeAccessIssue]
     return figure.findobj(Text)  # pyright: ignore[reportReturnType]

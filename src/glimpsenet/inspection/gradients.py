@@ -1,12 +1,12 @@
-"""What the localization network is told: the partial derivative of a loss with respect to one window.
+"""The gradient signal that the localization network receives: the derivative of a loss by one window.
 
-    dL / d(s, tx, ty)_t,   all other windows fixed, the 0.02 of the re-scaling left out
+    dL / d(s, tx, ty)_t,   all other windows fixed, without the factor of 0.02
 
-This is the gradient that reaches the network's output for glimpse t in training (nothing else of the loss depends on
-it: the spatial clue is detached), before it is re-scaled. Source: Supeene & Wang, sections 4.2 and 5.2.
+In training, this gradient reaches the network's output for glimpse t, before the gradient factor is applied. The loss
+depends on the output in no other way: the spatial clue is detached. Source: Supeene & Wang, sections 4.2 and 5.2.
 
-Only the window's own glimpse is computed anew for every candidate: the features of the others are fixed, and the fusion
-over tokens is cheap. A sweep of 200 points is one batch of 200 glimpses.
+For each candidate window, only its own glimpse is recomputed: the features of the others are fixed, and the fusion of
+tokens is cheap. A sweep of 200 points is one batch of 200 glimpses.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from glimpsenet.policies.base import Policy
 from glimpsenet.policies.baselines import FixedGlimpses
 
 WindowLoss = Callable[[GlimpseOutput, Tensor, int], Float[Tensor, "candidate"]]
-"""(output, labels, glimpse) -> the loss of each candidate; ``glimpse`` counts from 1."""
+"""(output, labels, glimpse) -> loss of each candidate; ``glimpse`` counts from 1."""
 
 
 def last_loss(output: GlimpseOutput, labels: Tensor, glimpse: int) -> Float[Tensor, "candidate"]:
@@ -35,15 +35,15 @@ def last_loss(output: GlimpseOutput, labels: Tensor, glimpse: int) -> Float[Tens
 
 
 def own_loss(output: GlimpseOutput, labels: Tensor, glimpse: int) -> Float[Tensor, "candidate"]:
-    """Cross-entropy of the answer right after the glimpse's own glimpse."""
+    """Cross-entropy of the answer right after ``glimpse``."""
     return glimpse_losses(output.logits[:, glimpse - 1 : glimpse], labels)[:, 0]
 
 
 def auxiliary_loss(output: GlimpseOutput, labels: Tensor, glimpse: int) -> Float[Tensor, "candidate"]:
-    """Cross-entropy of the auxiliary classifier on the glimpse's glimpse alone.
+    """Cross-entropy of the auxiliary classifier on ``glimpse`` alone.
 
     Raises:
-        ValueError: for a model without auxiliary classifier, and for the first glimpse, which it does not see.
+        ValueError: for a model without auxiliary classifier, and for the first glimpse, which it does not take.
     """
     if output.auxiliary_logits is None:
         raise ValueError("this model has no auxiliary classifier, so there is no auxiliary loss to differentiate")
@@ -53,7 +53,7 @@ def auxiliary_loss(output: GlimpseOutput, labels: Tensor, glimpse: int) -> Float
 
 
 def total_loss(auxiliary_weight: float) -> WindowLoss:
-    """The training loss with this alpha, each candidate's own."""
+    """The training loss with this alpha, for each candidate."""
 
     def loss(output: GlimpseOutput, labels: Tensor, glimpse: int) -> Float[Tensor, "candidate"]:
         main = glimpse_losses(output.logits, labels).mean(1)
@@ -66,7 +66,7 @@ def total_loss(auxiliary_weight: float) -> WindowLoss:
 
 
 def by_name(name: str, auxiliary_weight: float) -> WindowLoss:
-    """The losses by the names of the command line: last, own, auxiliary, total (with alpha)."""
+    """The loss with this name on the command line: last, own, auxiliary or total (with alpha)."""
     return {
         "last": last_loss,
         "own": own_loss,
@@ -77,21 +77,21 @@ def by_name(name: str, auxiliary_weight: float) -> WindowLoss:
 
 @dataclass(frozen=True)
 class Scene:
-    """One image with its label and the windows that everything is measured around."""
+    """One image with its label and the windows to measure around."""
 
     model: GlimpseNet
     image: Float[Tensor, "channel size size"]
     """Normalised."""
     shown: Float[Tensor, "channel size size"]
-    """The same to draw on, 0..1, on the CPU."""
+    """The same image for drawing, 0..1, on the CPU."""
     label: int
     windows: Float[Tensor, "glimpse 3"]
-    """Where the model looked."""
+    """The model's windows."""
     features: Float[Tensor, "glimpse channel"]
-    """What it saw there."""
+    """The features of these glimpses."""
     logits: Float[Tensor, "glimpse class_"]
     generator: GlimpseGenerator | None = None
-    """What cropped the glimpses in place of the model's own generator."""
+    """Overrides the model's generator."""
 
     @property
     def num_glimpses(self) -> int:
@@ -113,18 +113,18 @@ def observe(
     num_glimpses: int | None = None,
     generator: GlimpseGenerator | None = None,
 ) -> Scene:
-    """Let the model look at one image, in evaluation mode.
+    """Run the model on one image, in evaluation mode.
 
     Args:
         model: the model.
         image: ``[channel, size, size]``, uint8 or 0..1; not normalised.
         label: the true class; the predicted one if None.
-        policy: looks in place of the model's own.
-        num_glimpses: T, if not the model's own.
-        generator: crops glimpses in place of the model's own.
+        policy: overrides the model's policy.
+        num_glimpses: T, if not the model's.
+        generator: overrides the model's generator.
 
     Raises:
-        ValueError: if the label is no class of the model, or for a generator of glimpses of another size.
+        ValueError: if the label is not a class of the model, or the generator's glimpses have another size.
     """
     if label is not None and not 0 <= label < model.num_classes:
         raise ValueError(
@@ -148,12 +148,12 @@ def probe(
     Args:
         scene: from :func:`observe`.
         glimpse: which window is moved, 1 (the first glimpse) to T; the others stay.
-        candidates: windows; they may leave the image.
-        loss: of which the derivative is taken.
-        chunk: candidates computed at once.
+        candidates: windows; they may extend outside the image.
+        loss: loss to differentiate.
+        chunk: candidates per batch.
 
     Raises:
-        ValueError: if the model takes no such glimpse.
+        ValueError: if the model does not take this glimpse.
     """
     check_glimpse(scene, glimpse)
     losses, gradients = [], []
@@ -170,17 +170,17 @@ def probe(
 
 
 def check_glimpse(scene: Scene, glimpse: int) -> None:
-    """Refuse glimpses that the model does not take.
+    """Check that the model takes a glimpse.
 
     Raises:
         ValueError: if there is no such glimpse.
     """
     if not 1 <= glimpse <= scene.num_glimpses:
-        raise ValueError(f"there is no glimpse {glimpse}: the model takes glimpses 1 to {scene.num_glimpses}")
+        raise ValueError(f"no glimpse {glimpse}: the model takes glimpses 1 to {scene.num_glimpses}")
 
 
 def _replay(scene: Scene, glimpse: int, window: Float[Tensor, "candidate 3"]) -> GlimpseOutput:
-    """The episode again with ``window`` at ``glimpse``; all other windows stay, and what was seen through them."""
+    """The output with ``window`` at ``glimpse``; all other windows and their features stay."""
     model, count = scene.model, len(window)
     generator = scene.generator or model.generator
     prepared = [level.expand(count, -1, -1, -1) for level in generator.prepare(scene.image[None])]

@@ -1,6 +1,6 @@
-"""Injection: windows chosen by a person, as text, checked (Supeene & Wang, 4.2).
+"""Injection: windows given as text, and checked (Supeene & Wang, 4.2).
 
-    2=0.3,-0.5,0.1     glimpse 2 looks at s = 0.3, tx = -0.5, ty = 0.1
+    2=0.3,-0.5,0.1     window of glimpse 2: s = 0.3, tx = -0.5, ty = 0.1
 
 Later glimpses react to what the injected window shows.
 """
@@ -25,21 +25,21 @@ Windows = dict[int, tuple[float, float, float]]
 def inject(
     model: GlimpseNet, image: Tensor, windows: Windows, *, label: int | None = None, classes: list[str] | None = None
 ) -> Scanpaths:
-    """One image looked at twice: as the model does by itself (first row), and with ``windows`` injected (second row).
+    """Two scanpaths of one image: with the model's own windows (first row) and with ``windows`` injected (second row).
 
     Args:
-        model: put into evaluation mode.
+        model: set to evaluation mode.
         image: ``[channel, size, size]``, uint8 or 0..1; not normalised.
-        windows: where to look; in all other glimpses the model looks for itself.
+        windows: windows to inject; the model chooses the others.
         label: the true class, if known.
-        classes: names of the classes; their numbers if None.
+        classes: class names; class numbers if None.
 
     Raises:
         ValueError: for a glimpse that the model does not take.
     """
     if beyond := [glimpse for glimpse in windows if not 1 <= glimpse <= model.num_glimpses]:
-        raise ValueError(f"there is no glimpse {beyond[0]}: the model takes glimpses 1 to {model.num_glimpses}")
-    ways = {"its own windows": None, "with yours": FixedGlimpses(windows, otherwise=model.policy)}
+        raise ValueError(f"no glimpse {beyond[0]}: the model takes glimpses 1 to {model.num_glimpses}")
+    ways = {"the model's windows": None, "with yours": FixedGlimpses(windows, otherwise=model.policy)}
     labels = None if label is None else [label]
     own, changed = (
         scanpaths(model, image[None], labels=labels, classes=classes, names=[name], policy=policy).rows[0]
@@ -52,12 +52,12 @@ def parse_windows(texts: Sequence[str], num_glimpses: int, *, allow_outside: boo
     """``GLIMPSE=s,tx,ty`` texts -> windows.
 
     Args:
-        texts: one a glimpse.
+        texts: one per glimpse.
         num_glimpses: T of the model.
-        allow_outside: accept windows that leave the image.
+        allow_outside: accept windows that extend outside the image.
 
     Raises:
-        SettingError: naming the text and what is wrong with it.
+        SettingError: for an invalid text; gives the text and the reason.
     """
     windows: Windows = {}
     for text in texts:
@@ -66,14 +66,14 @@ def parse_windows(texts: Sequence[str], num_glimpses: int, *, allow_outside: boo
             glimpse = int(glimpse_text)
             s, tx, ty = (float(number) for number in numbers.split(","))
         except ValueError:
-            raise SettingError(f"cannot read the window '{text}': write GLIMPSE=s,tx,ty, say 2=0.3,-0.5,0.1") from None
+            raise SettingError(f"cannot read the window '{text}': use GLIMPSE=s,tx,ty, e.g. 2=0.3,-0.5,0.1") from None
         if not 1 <= glimpse <= num_glimpses:
-            raise SettingError(f"'{text}': there is no glimpse {glimpse}: the model takes glimpses 1 to {num_glimpses}")
+            raise SettingError(f"'{text}': no glimpse {glimpse}: the model takes glimpses 1 to {num_glimpses}")
         if glimpse in windows:
-            raise SettingError(f"'{text}': glimpse {glimpse} is set already")
+            raise SettingError(f"'{text}': glimpse {glimpse} is already set")
         if s <= 0 or not all(map(math.isfinite, (s, tx, ty))):
             raise SettingError(f"'{text}': a window needs a scale above 0 and finite numbers")
         if not allow_outside and not bool(geometry.lies_inside(torch.tensor([s, tx, ty]))):
-            raise OutsideError(f"'{text}' leaves the image: |tx| and |ty| must be at most 1 - s = {1 - s:.3g}")
+            raise OutsideError(f"'{text}' extends outside the image: |tx| and |ty| must be at most 1 - s = {1 - s:.3g}")
         windows[glimpse] = (s, tx, ty)
     return windows

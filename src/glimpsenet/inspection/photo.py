@@ -1,4 +1,4 @@
-"""A run's look at one image file: what the tools of inspection begin with."""
+"""Run a model on one image file: the first step of the inspection tools."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ from glimpsenet.runs import Run
 
 
 def read_photo(run: Run, image: Path) -> Tensor:
-    """An image file as the run's model takes it: ``[channel, size, size]``, not normalised.
+    """Read an image file as the run's model takes it: ``[channel, size, size]``, not normalised.
 
     Raises:
         UserError: for a folder, or a file that cannot be read.
@@ -33,13 +33,13 @@ def read_photo(run: Run, image: Path) -> Tensor:
 def observe_photo(
     run: Run, image: Path, look: Look | None = None, *, tell: Callable[[str], None] = lambda text: None
 ) -> tuple[gradients.Scene, gradients.WindowLoss]:
-    """Let a run look at an image file.
+    """Run a model on an image file.
 
     Args:
         run: from :func:`~glimpsenet.runs.run.load_run`.
-        image: the file.
-        look: whose loss, and which windows are injected.
-        tell: is told whose loss it is.
+        image: image file.
+        look: which loss is differentiated, and which windows are injected.
+        tell: called with a line that names the loss.
 
     Returns:
         The scene, and the loss to differentiate.
@@ -56,12 +56,12 @@ def observe_photo(
     name = look.label or known
     policy = FixedGlimpses(injected, otherwise=run.model.policy) if injected else None
     scene = gradients.observe(run.model, picture, None if name is None else run.classes.index(name), policy=policy)
-    source = "" if look.label else " (the folder's)" if known else " (the predicted one; a label names another)"
+    source = "" if look.label else " (the folder's)" if known else " (the predicted one; use the label to name another)"
     tell(printable(f"loss of class '{run.classes[scene.label]}'{source}"))
     return scene, gradients.by_name(look.loss, run.config.training.auxiliary_weight)
 
 
 def validation_images(run: Run, data: Path | None = None) -> GlimpseDataset:
-    """A run's validation images, or those of another folder."""
+    """Open a run's validation images, or those of another folder."""
     config = run.config if data is None else run.config.with_data(data)
     return open_data(config, run.classes, run.channels).val

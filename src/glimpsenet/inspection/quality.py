@@ -1,14 +1,14 @@
-"""Gradient quality: numbers, over many images, for how well a window's gradient tells where to look.
+"""Gradient quality: measures, over many images, of how well a window's gradient points to better windows.
 
-    wanted sign        share of sweeps whose line of best fit slopes upward; half is chance
+    wanted sign        share of sweeps whose line of best fit slopes upward; 0.5 is chance
     R^2                median share of the gradient's variance that this line explains
     cosine             mean of <g, dM/dp> / (|g| |dM/dp|), M the loss averaged over windows of 10% of the range
     signal to noise    median of max(var g - noise, 0) / noise,   noise = mean (g[i+1] - g[i])^2 / 2
 
-g is the gradient along a sweep of p = s, tx or ty; one sweep an image. Where Supeene & Wang (section 5.2.3, figs. 4-6)
-judge single sweeps by eye, these compare runs and glimpse generators. Each number has a 95% interval over images:
-Wilson's (1927) for the share, percentiles of a bootstrap (Efron 1979) for the others. Several models pool: images are
-then resampled within each model, so the interval is about these models. The noise is estimated from successive
+g is the gradient along a sweep of p = s, tx or ty, one sweep per image. Supeene & Wang (section 5.2.3, figs. 4-6) judge
+single sweeps by eye; these measures compare runs and glimpse generators. Each has a 95% interval over images: Wilson's
+(1927) for the share, bootstrap percentiles (Efron 1979) for the others. Several models can be pooled: images are then
+resampled within each model, so the interval covers only these models. The noise is estimated from successive
 differences (von Neumann et al. 1941).
 """
 
@@ -38,13 +38,13 @@ from glimpsenet.policies.base import Policy, ScaleRange
 from glimpsenet.tables import Table
 
 SMOOTHING = 0.1
-"""Share of the range over which the loss is averaged."""
+"""Width of the averaging of the loss, as a share of the range."""
 FEWEST_POINTS = 20
-"""A tenth of fewer points would not hold three."""
+"""With fewer points, a tenth of them would be fewer than three."""
 
 
 class SweepQuality(NamedTuple):
-    """What one sweep is worth."""
+    """The quality of one sweep."""
 
     wanted_sign: float
     r_squared: float
@@ -53,15 +53,15 @@ class SweepQuality(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """How one of them is summed up over images, and drawn."""
+    """How a measure is summarised over images, and drawn."""
 
     title: str
     summary: Callable[..., Any]
-    """numpy's mean or median."""
+    """numpy.mean or numpy.median."""
     worthless: float
-    """What a gradient that says nothing has."""
+    """Its value for an uninformative gradient."""
     is_share: bool = False
-    """Of sweeps, each of which counts 0 or 1."""
+    """Whether it is a share of sweeps, each counting 0 or 1."""
 
 
 MEASURES = {
@@ -74,7 +74,7 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95% confidence interval; NaN where too few images had room to know."""
+    """A number with its 95% confidence interval; NaN if too few images had room to sweep."""
 
     value: float
     low: float
@@ -93,17 +93,17 @@ class ParameterQuality:
     parameter: Parameter
     num_sweeps: int
     num_left_out: int
-    """Images whose window left no room to sweep."""
+    """Images whose window had no room to sweep."""
     wanted_sign: Estimate
     r_squared: Estimate
     cosine: Estimate
     signal_to_noise: Estimate
     sweeps: list[list[SweepQuality]] = dataclasses.field(repr=False)
-    """What the estimates are made of, a list a model."""
+    """The single sweeps behind the estimates, one list per model."""
 
     @property
     def estimates(self) -> dict[str, Estimate]:
-        """By the names of ``MEASURES``."""
+        """Estimates by the names in ``MEASURES``."""
         return {name: getattr(self, name) for name in MEASURES}
 
 
@@ -120,18 +120,18 @@ class GradientQuality:
 
     @property
     def parameters(self) -> list[ParameterQuality]:
-        """Of s, tx and ty."""
+        """Quality by parameter: s, tx, ty."""
         return [self.s, self.tx, self.ty]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; None for what is not known, and without the single sweeps."""
+        """Plain values for JSON, without the single sweeps; None for unknown values."""
         values = dataclasses.asdict(self)
         for parameter in PARAMETERS:
             del values[parameter]["sweeps"]
         return _plain(values)
 
     def to_csv(self) -> str:
-        """A row a parameter: parameter, glimpse, num_sweeps, num_left_out, then each measure, its low and high end."""
+        """One row per parameter: parameter, glimpse, num_sweeps, num_left_out, then each measure with its interval."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         ends = [f"{name}{end}" for name in MEASURES for end in ("", "_low", "_high")]
@@ -143,11 +143,11 @@ class GradientQuality:
         return text.getvalue()
 
     def plot(self) -> Figure:
-        """Each measure by parameter, with intervals."""
+        """Plot each measure by parameter, with intervals."""
         return compare_qualities({f"glimpse {self.glimpse}": self})
 
     def save(self, file: Path) -> None:
-        """Write the numbers where the suffix is .json or .csv, else the picture."""
+        """Write the numbers if the suffix is .json or .csv, else the picture."""
         save_result(file, self.plot, to_dict=self.to_dict, to_csv=self.to_csv)
 
 
@@ -163,26 +163,27 @@ def gradient_quality(
     generator: GlimpseGenerator | None = None,
     seed: int = 0,
 ) -> GradientQuality:
-    """Sweep s, tx and ty of one window over many images and sum up what the gradients are worth.
+    """Sweep s, tx and ty of one window over many images and measure the gradients' quality.
 
     Args:
-        model: put into evaluation mode; it may be frozen.
-        samples: images (``[channel, size, size]``, uint8 or 0..1, not normalised) with labels; None: the predicted one.
-        glimpse: whose window.
-        points: of each sweep.
-        scale_range: of the model's windows.
-        loss: of which the derivative is taken.
-        policy: looks in place of the model's own, one for all or one a sample; it need not be differentiable.
-        generator: crops glimpses in place of the model's own.
-        seed: of the bootstrap.
+        model: set to evaluation mode; it may be frozen.
+        samples: images (``[channel, size, size]``, uint8 or 0..1, not normalised) with labels; None for
+            the predicted one.
+        glimpse: glimpse whose window is swept.
+        points: number of points in each sweep.
+        scale_range: smallest and largest s of the model's windows.
+        loss: loss to differentiate.
+        policy: overrides the model's, one for all or one per sample; need not be differentiable.
+        generator: overrides the model's generator.
+        seed: seed of the bootstrap.
 
     Raises:
         ValueError: without samples, with fewer than 20 points, for a glimpse or a class that the model does not have.
     """
     if not samples:
-        raise ValueError("gradient quality is measured over images, and there is none")
+        raise ValueError("gradient quality needs one image or more")
     if points < FEWEST_POINTS:
-        raise ValueError(f"gradient quality needs {FEWEST_POINTS} points a sweep or more, got {points}")
+        raise ValueError(f"gradient quality needs {FEWEST_POINTS} points per sweep or more, got {points}")
     policies = policy if isinstance(policy, Sequence) else [policy] * len(samples)
     measured: dict[Parameter, list[SweepQuality]] = {parameter: [] for parameter in PARAMETERS}
     for (image, label), looking in zip(samples, policies, strict=True):
@@ -199,17 +200,17 @@ def gradient_quality(
 
 
 def pool(qualities: Sequence[GradientQuality], seed: int = 0) -> GradientQuality:
-    """One estimate for several models, each measured over images of its own.
+    """Pool several models, each measured on its own images, into one estimate.
 
     Args:
-        qualities: one a model, of the same glimpse and points.
-        seed: of the bootstrap.
+        qualities: one per model, with the same glimpse and points.
+        seed: seed of the bootstrap.
 
     Raises:
-        ValueError: if there is none, or they differ in glimpse or points.
+        ValueError: if there are none, or they differ in glimpse or points.
     """
     if len({(quality.glimpse, quality.points) for quality in qualities}) != 1:
-        raise ValueError("only qualities of the same glimpse and number of points pool, one or more of them")
+        raise ValueError("pooling needs one quality or more, all with the same glimpse and number of points")
     images = sum(quality.num_images for quality in qualities)
     groups = {p: [group for q in qualities for group in getattr(q, p).sweeps] for p in PARAMETERS}
     s, tx, ty = (summarize(parameter, groups[parameter], images, seed) for parameter in PARAMETERS)
@@ -217,7 +218,7 @@ def pool(qualities: Sequence[GradientQuality], seed: int = 0) -> GradientQuality
 
 
 def measure(result: Sweep) -> SweepQuality:
-    """What one sweep of evenly spaced points is worth."""
+    """The quality of one sweep of evenly spaced points."""
     gradient = result.gradient.double().numpy()
     return SweepQuality(
         wanted_sign=float(result.has_wanted_sign),
@@ -230,7 +231,7 @@ def measure(result: Sweep) -> SweepQuality:
 def _cosine_to_smoothed_slope(
     values: Float[np.ndarray, "point"], loss: Float[np.ndarray, "point"], gradient: Float[np.ndarray, "point"]
 ) -> float:
-    """Over the points whose averaging window lies within the sweep; 0 where either vector is zero."""
+    """Cosine over the points whose averaging window lies within the sweep; 0 if either vector is zero."""
     half = max(1, round(SMOOTHING / 2 * (len(loss) - 1)))
     smoothed = np.convolve(loss, np.full(2 * half + 1, 1 / (2 * half + 1)), mode="valid")
     inner = slice(half, len(loss) - half)
@@ -240,7 +241,7 @@ def _cosine_to_smoothed_slope(
 
 
 def _signal_to_noise(gradient: Float[np.ndarray, "point"]) -> float:
-    """0 for a constant gradient."""
+    """Signal-to-noise ratio; 0 for a constant gradient."""
     noise = float(np.square(np.diff(gradient)).mean()) / 2
     return max(float(gradient.var(ddof=1)) - noise, 0.0) / noise if noise > 0 else 0.0
 
@@ -248,7 +249,7 @@ def _signal_to_noise(gradient: Float[np.ndarray, "point"]) -> float:
 def summarize(
     parameter: Parameter, sweeps: Sequence[Sequence[SweepQuality]], num_images: int, seed: int = 0
 ) -> ParameterQuality:
-    """Sum up over the images of ``num_images`` that had room, with intervals; ``sweeps`` has a list a model."""
+    """Summarise the sweeps, one list per model, with intervals; of ``num_images`` images, some had no room."""
     groups = [np.array(group, dtype=float).reshape(-1, len(MEASURES)) for group in sweeps]
     rng = np.random.default_rng([seed, PARAMETERS.index(parameter)])
     estimates = {
@@ -267,13 +268,13 @@ def _estimate(groups: list[Float[np.ndarray, "sweep"]], measure: Measure, rng: n
     value = float(measure.summary(numbers))
     if measure.is_share:
         return Estimate(value, *wilson_interval(round(numbers.sum()), len(numbers)))
-    if min(map(len, groups)) < 2:  # one sweep says nothing of how much sweeps differ
+    if min(map(len, groups)) < 2:  # one sweep gives no estimate of the spread
         return Estimate(value, math.nan, math.nan)
     return Estimate(value, *bootstrap_interval(groups, rng, measure.summary))
 
 
 def compare_qualities(named: dict[str, GradientQuality]) -> Figure:
-    """A panel a measure, a colour a run: the number by parameter with its interval; dashed: a worthless gradient's."""
+    """Plot a panel per measure, a colour per run: numbers by parameter with intervals; dashed: no information."""
     figure = Figure(figsize=(3.1 * len(MEASURES), 3.5), layout="constrained")
     for axes, (name, measure) in zip(figure.subplots(1, len(MEASURES)), MEASURES.items(), strict=True):
         axes.axhline(measure.worthless, color="gray", linestyle="--", linewidth=0.8)
@@ -306,13 +307,13 @@ def save_qualities(named: dict[str, GradientQuality], folder: Path) -> None:
 
 
 def quality_table(named: dict[str, GradientQuality]) -> Table:
-    """What ``glimpsenet inspect quality`` prints."""
+    """The table that ``glimpsenet inspect quality`` prints."""
     head, *rows = format_table(named)
     return Table("gradient quality, 95% intervals over images", head, rows)
 
 
 def format_table(named: dict[str, GradientQuality]) -> list[list[str]]:
-    """A row a run and parameter, the header first: run, parameter, images (left out), each number with interval."""
+    """Header, then a row per run and parameter: run, parameter, images (left out), each number with its interval."""
     rows = [["run", "parameter", "images", *(measure.title for measure in MEASURES.values())]]
     for run, quality in named.items():
         for part in quality.parameters:

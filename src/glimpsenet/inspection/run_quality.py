@@ -1,4 +1,4 @@
-"""Gradient quality of a run, over images of a data set (``quality.py`` says what it is)."""
+"""Gradient quality of a run over a dataset's images; ``quality.py`` defines it."""
 
 import os
 from collections.abc import Callable
@@ -27,25 +27,25 @@ def run_quality(
     data: Path | None = None,
     tell: Callable[[str], None] = print,
 ) -> dict[str, GradientQuality]:
-    """How useful the gradient of windows is, with each of several ways to sample them.
+    """Measure a run's gradient quality with each of several ways to sample windows.
 
     Args:
         run: from :func:`~glimpsenet.runs.run.load_run`.
-        settings: which gradients are measured, and how.
-        data: image folder with val/CLASS; the run's own validation images if None.
-        tell: is told what was left out and what is done.
+        settings: how quality is measured.
+        data: image folder with val/CLASS; the run's validation images if None.
+        tell: called with lines on skipped images and on progress.
 
     Returns:
-        The run's folder, with the sampling in brackets unless it is its own -> the quality.
+        Run folder -> quality; other samplings than the run's are appended in brackets.
 
     Raises:
-        UserError: for data or settings that cannot be measured with.
+        UserError: for unusable data or settings.
     """
     settings = settings or QualitySettings()
     batch = read_spread(validation_images(run, data), settings.images, settings.seed)
     if batch.problems:
         first = printable(batch.problems[0])
-        tell(f"left out {counted(len(batch.problems), 'unusable image')}; the first: {first}")
+        tell(f"skipped {counted(len(batch.problems), 'unusable image')}; the first: {first}")
     samples: list[tuple[Tensor, int | None]] = [
         (image, int(label)) for image, label in zip(batch.images, batch.labels, strict=True)
     ]
@@ -72,12 +72,12 @@ def run_quality(
 
 
 def _policies(run: Run, settings: QualitySettings, batch: Batch) -> Policy | list[Policy] | None:
-    """Around whose windows: the model's own, random ones, or of each image its box."""
+    """The policy whose windows are measured around: the model's, random, or each image's box."""
     scale_range = run.config.model.scale_range
     if settings.policy == "learned":
         return None
     if settings.policy == "random":
         return baseline_policy("random", scale_range, seed=settings.seed)
     if bool(batch.boxes.isnan().any()):
-        raise MissingError("the oracle needs boxes: boxes.csv lacks some of the validation images")
+        raise MissingError("the oracle needs boxes: boxes.csv has none for some of the validation images")
     return [baseline_policy("oracle", scale_range, boxes=box[None]) for box in batch.boxes]

@@ -1,6 +1,4 @@
-"""Scanpaths as pictures: where the model looked, what it saw there, what it thought after each look (fig. 3 of
-Supeene & Wang, with the answers).
-"""
+"""Scanpath figures: windows, crops and the answer after each glimpse (fig. 3 of Supeene & Wang, with answers added)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,27 +22,27 @@ from glimpsenet.policies.base import Policy
 from glimpsenet.runs import Run
 
 MAX_ROWS = 6
-"""More images than this make a picture that no screen or page shows whole."""
+"""With more images, the figure would not fit a screen or page."""
 
 
 @dataclass(frozen=True)
 class Scanpath:
-    """One image; glimpse 1 is the first glimpse."""
+    """The scanpath of one image; glimpse 1 is the first glimpse."""
 
     name: str
     image: Float[Tensor, "channel size size"]
     """0..1."""
     crops: Float[Tensor, "glimpse channel g g"]
-    """What the model saw, 0..1."""
+    """The crops, 0..1."""
     windows: Float[Tensor, "glimpse 3"]
     """The windows (s, tx, ty)."""
     probabilities: Float[Tensor, "glimpse class_"]
-    """After each glimpse."""
+    """Probabilities after each glimpse."""
     classes: list[str]
     label: str | None
-    """The true class; None if it is not known."""
+    """The true class; None if unknown."""
     yours: frozenset[int] = frozenset()
-    """Glimpses whose windows a person chose, in place of the model."""
+    """Glimpses whose windows were injected."""
 
     def top(self, glimpse: int, count: int = 1) -> list[tuple[str, float]]:
         """The likeliest classes after ``glimpse`` (1 the first; -1 the last), with their probabilities."""
@@ -54,12 +52,12 @@ class Scanpath:
 
 @dataclass(frozen=True)
 class Scanpaths:
-    """Several images, or one looked at in several ways."""
+    """Scanpaths of several images, or several scanpaths of one."""
 
     rows: list[Scanpath]
 
     def to_dict(self) -> list[dict[str, Any]]:
-        """A row an image: name, true class, windows (s, tx, ty) and probabilities by class, glimpse by glimpse."""
+        """One row per image: name, true class, and for each glimpse the window (s, tx, ty) and class probabilities."""
         return [
             {
                 "name": row.name,
@@ -73,18 +71,18 @@ class Scanpaths:
         ]
 
     def plot(self, top: int = 3) -> Figure:
-        """One row an image (at most 6): the image with its windows, the glimpses, the ``top`` classes after each."""
+        """Plot one row per image (at most 6): image with windows, crops, ``top`` classes after each glimpse."""
         rows = self.rows[:MAX_ROWS]
         glimpses = max(len(row.windows) for row in rows)
         figure = Figure(figsize=(3.1 + 1.75 * glimpses, 2.8 * len(rows)))
-        # Of constrained layout's own spaces one grows with the number of rows, and parts glimpses from their bars.
+        # The default hspace grows with the number of rows and would separate crops from their bars.
         figure.set_layout_engine("constrained", hspace=0)
         for place, row in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
             _plot_row(place, row, top)
         return figure
 
     def save(self, file: Path) -> None:
-        """Write the numbers where the suffix is .json, else the picture."""
+        """Write the numbers if the suffix is .json, else the picture."""
         save_result(file, self.plot, to_dict=self.to_dict)
 
 
@@ -97,15 +95,15 @@ def scanpaths(
     names: Sequence[str] | None = None,
     policy: Policy | None = None,
 ) -> Scanpaths:
-    """Let a model look at images.
+    """Compute the scanpaths of images.
 
     Args:
-        model: put into evaluation mode.
+        model: set to evaluation mode.
         images: ``[image, channel, size, size]``, uint8 or 0..1; not normalised.
         labels: true classes, if known.
-        classes: names of the classes; their numbers if None.
-        names: of the images; their numbers, from 1, if None.
-        policy: looks in place of the model's own.
+        classes: class names; class numbers if None.
+        names: names of the images; numbers from 1 if None.
+        policy: overrides the model's policy.
     """
     classes = [str(place) for place in range(model.num_classes)] if classes is None else classes
     images = images.to(model.classifier.weight.device)
@@ -132,7 +130,7 @@ def scanpaths(
 
 
 def draw_files(run: Run, files: Sequence[Path], figure: Path, rule: ExitRule = NEVER) -> int:
-    """Draw the scanpaths of image files; of more than MAX_ROWS, as many spread over their folders. How many were drawn.
+    """Draw scanpaths of image files, MAX_ROWS at most, spread over their folders. Returns the number drawn.
 
     Raises:
         UserError: for a file that cannot be read.
@@ -148,7 +146,7 @@ def draw_files(run: Run, files: Sequence[Path], figure: Path, rule: ExitRule = N
 
 
 def gather(predictions: Sequence[Prediction]) -> Scanpaths:
-    """Predictions of image files as scanpaths; the true class is the folder's name, if the model knows such a class."""
+    """Predictions of image files as scanpaths; the true class is the folder's name, if the model has that class."""
     return Scanpaths(
         [
             Scanpath(
@@ -171,7 +169,7 @@ def _plot_row(figure: SubFigure, row: Scanpath, top: int) -> None:
     whole = figure.add_subplot(grid[:, 0])
     show_image(whole, row.image)
     for glimpse in range(1, glimpses + 1):
-        if glimpse > 1 or glimpse in row.yours:  # its own first glimpse is the whole image
+        if glimpse > 1 or glimpse in row.yours:  # glimpse 1 is the whole image, unless injected
             draw_window(whole, row.windows[glimpse - 1], row.image.shape[-1], glimpse, yours=glimpse in row.yours)
     said, probability = row.top(-1)[0]
     title = whole.set_title(f"{label(said, 26)}  {probability:.0%}", fontsize=11, fontweight="bold")
@@ -190,7 +188,7 @@ def _plot_row(figure: SubFigure, row: Scanpath, top: int) -> None:
 
 
 def _plot_classes(axes: Axes, ranking: list[tuple[str, float]], glimpse: int) -> None:
-    """Bars of probability, 0..1, each below the name of its class."""
+    """Draw probability bars, 0..1, each below its class's name."""
     places = range(len(ranking))
     axes.barh(places, 1, color="#EEEEEE", height=0.34)
     axes.barh(places, [value for _, value in ranking], color=glimpse_color(glimpse), height=0.34)

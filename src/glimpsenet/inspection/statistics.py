@@ -1,9 +1,9 @@
-"""The localization network over training, as ``localization.csv`` tells it (see ``training/statistics.py``).
+"""The localization network over training, from ``localization.csv`` (see ``training/statistics.py``).
 
     without gradient re-scaling the weights explode;   with the auxiliary loss s settles on one large value
 
-is what the report sees in these curves (Supeene & Wang, sections 4.2 and 5.2.1). One run shows every tensor and
-glimpse; of several runs, one colour each, the largest tensor and the mean over glimpses.
+So the report reads these curves (Supeene & Wang, sections 4.2 and 5.2.1). For one run, every tensor and glimpse is
+drawn; for several runs, one colour each, the largest tensor and the mean over glimpses.
 """
 
 import csv
@@ -47,7 +47,7 @@ Tensors = Mapping[str, Series]
 
 @dataclass(frozen=True)
 class Statistics:
-    """A run's series by kind (weight, gradient, gradient_before_rescaling, output) and name."""
+    """A run's series, by kind (weight, gradient, gradient_before_rescaling, output) and name."""
 
     series: Mapping[str, Tensors]
 
@@ -61,7 +61,7 @@ class Statistics:
         return {int(glimpse): series for (parameter, glimpse), series in parts if parameter == name}
 
     def plot(self) -> Figure:
-        """Weights, gradients and outputs over time."""
+        """Plot weights, gradients and outputs over time."""
         figure, axes = _panels([self])
         for panel, kind in _TENSOR_PANELS.items():
             for place, (tensor, series) in enumerate(self.of(kind).items()):
@@ -70,7 +70,7 @@ class Statistics:
             for glimpse, series in self.outputs(name).items():
                 band = (series.min, series.max, series.mean)
                 _draw_band(axes[name], series.step, *band, glimpse_color(glimpse), f"glimpse {glimpse}")
-        if "ty" in axes and next(iter(axes)) not in OUTPUTS:  # else the legend for all panels is of glimpses already
+        if "ty" in axes and next(iter(axes)) not in OUTPUTS:  # otherwise the shared legend already lists glimpses
             axes["ty"].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
         return _finish(figure, axes)
 
@@ -80,10 +80,10 @@ class Statistics:
 
 
 def plot_statistics(runs: Mapping[str, Statistics]) -> Figure:
-    """Runs over each other, a colour each: the largest of a kind's tensors, and outputs over all glimpses.
+    """Plot several runs together, one colour each: the largest tensor of each kind, and outputs over all glimpses.
 
     Args:
-        runs: name in the legend -> its statistics.
+        runs: name in the legend -> statistics.
     """
     figure, axes = _panels(list(runs.values()))
     for place, (run, statistics) in enumerate(runs.items()):
@@ -101,10 +101,10 @@ def plot_statistics(runs: Mapping[str, Statistics]) -> Figure:
 
 
 def draw_statistics(runs: Sequence[Path], figure: Path) -> None:
-    """One run's statistics, or several over each other, as a picture.
+    """Plot one run's statistics, or several together.
 
     Raises:
-        UserError: for a run without statistics, or no run.
+        UserError: for a run without statistics, or without runs.
     """
     if not runs:
         raise SettingError("no runs: name run folders")
@@ -113,22 +113,20 @@ def draw_statistics(runs: Sequence[Path], figure: Path) -> None:
 
 
 def read_statistics(run: Path) -> Statistics:
-    """The statistics that a run wrote while it trained.
+    """The statistics that a run recorded in training.
 
     Raises:
-        UserError: if the run wrote none (and which setting makes them), or the file is damaged (and which row).
+        UserError: if there are none (names the setting that records them), or the file is damaged (names the row).
     """
     file = run / LOCALIZATION
     if not run.is_dir():
         raise MissingError(f"no such run folder: {run}")
     if not file.is_file():
-        raise MissingError(
-            f"{run} has no {LOCALIZATION}: training writes it, unless log_localization_statistics is off"
-        )
+        raise MissingError(f"{run} has no {LOCALIZATION}: training writes it unless log_localization_statistics is off")
     with open(file, newline="", encoding="utf-8", errors="replace") as stream:
         rows = _read_rows(stream, file)
     if not rows:
-        raise DamagedError(f"{file} has no rows yet: training has not reached the first logged step")
+        raise DamagedError(f"{file} has no rows yet: the run has not reached its first logged step")
     return Statistics({kind: {name: _series(points) for name, points in of.items()} for kind, of in rows.items()})
 
 
@@ -175,7 +173,7 @@ _TITLES = {
 
 
 def _panels(runs: Sequence[Statistics]) -> tuple[Figure, dict[str, Axes]]:
-    """Axes for what any of the runs has: some policies' gradients are not re-scaled, so that there is no "before"."""
+    """Axes for the series that any run has; some policies do not re-scale gradients and have no "before"."""
     names = [name for name, kind in _TENSOR_PANELS.items() if any(run.of(kind) for run in runs)]
     outputs = [name for name in OUTPUTS if any(run.outputs(name) for run in runs)]
     lines = [line for line in (names[:2], names[2:], outputs) if line]
@@ -197,7 +195,7 @@ def _magnitude(panel: str, series: Series) -> Float[np.ndarray, "point"]:
 
 
 def _together(reduce: Callable[..., np.ndarray], curves: Sequence[np.ndarray]) -> Float[np.ndarray, "point"]:
-    """Over curves of one run, of which some may lack the newest point while it trains."""
+    """Reduce curves of one run; during training, some may lack the newest point."""
     shortest = min(map(len, curves))
     return reduce([curve[:shortest] for curve in curves], axis=0)
 
@@ -209,14 +207,14 @@ def _draw_magnitude(axes: Axes, step: np.ndarray, value: np.ndarray, color: str,
 def _draw_band(
     axes: Axes, step: np.ndarray, low: np.ndarray, high: np.ndarray, mean: np.ndarray, color: str, label: str
 ) -> None:
-    """Edges rather than a filled band: the bands of several glimpses cover each other."""
+    """Draw edges rather than a filled band, since bands of several glimpses would hide each other."""
     for edge in (low, high):
         axes.plot(step, edge, color=color, linewidth=0.9, linestyle=(0, (4, 2)), alpha=0.8)
     axes.plot(step, mean, color=color, linewidth=2, label=label)
 
 
 def _finish(figure: Figure, axes: Mapping[str, Axes]) -> Figure:
-    """Titles, scales, and one legend for all panels."""
+    """Set titles and scales, and one legend for all panels."""
     for name, panel in axes.items():
         panel.set_title(_TITLES[name], fontsize=9)
         panel.set_xlabel("training step", fontsize=8)

@@ -2,8 +2,8 @@
 
     g(p) = dL/dp for p = s, tx or ty;   line of best fit g(p) ~ slope p + intercept
 
-A useful signal slopes upward: left of the best place descent pushes right, right of it left. R^2 says how much of the
-gradient the line explains; the rest is what the localization network has to average out.
+A useful signal slopes upward: left of the best position descent pushes right, right of it left. R^2 is the share of the
+gradient's variance that the line explains; the localization network has to average out the rest.
 """
 
 import csv
@@ -34,7 +34,7 @@ PARAMETERS: tuple[Parameter, ...] = ("s", "tx", "ty")
 
 
 class NoRoomError(ValueError):
-    """A parameter that can take one value only."""
+    """The parameter can take only one value."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,18 @@ class Sweep:
 
     @property
     def verdict(self) -> str:
-        """In words: slope, whether it has the wanted sign, and how straight the gradient is."""
-        sign = "as wanted" if self.has_wanted_sign else "the wrong way"
+        """A line of text: the slope, whether it has the wanted sign, and R^2."""
+        sign = "wanted sign" if self.has_wanted_sign else "wrong sign"
         return f"{self.parameter}: slope {self.slope:+.4g} ({sign}), R^2 {self.r_squared:.3f}"
 
     @property
     def slope(self) -> float:
-        """Of the line of best fit through the gradient; wanted: positive."""
+        """Slope of the line of best fit through the gradient; wanted: positive."""
         return float(np.polyfit(self.values.double().numpy(), self.gradient.double().numpy(), 1)[0])
 
     @property
     def intercept(self) -> float:
-        """Of the line of best fit."""
+        """Intercept of the line of best fit."""
         return float(np.polyfit(self.values.double().numpy(), self.gradient.double().numpy(), 1)[1])
 
     @property
@@ -76,15 +76,15 @@ class Sweep:
 
     @property
     def has_wanted_sign(self) -> bool:
-        """Whether descent pushes towards a best place on the whole."""
+        """Whether descent pushes towards a best value overall."""
         return self.slope > 0
 
     def plot(self) -> Figure:
-        """Gradient with its line of best fit, and the loss below."""
+        """Plot the gradient with its line of best fit, and the loss below."""
         return plot_sweeps([self])
 
     def save(self, file: Path) -> None:
-        """Write the picture, or the numbers where the suffix is .csv."""
+        """Write the numbers if the suffix is .csv, else the picture."""
         save_result(file, self.plot, to_csv=self.to_csv)
 
     def to_csv(self) -> str:
@@ -98,10 +98,10 @@ class Sweep:
 
 
 def admissible_range(window: Float[Tensor, "3"], parameter: Parameter, scale_range: ScaleRange) -> tuple[float, float]:
-    """Between what values a parameter may run while the window stays inside the image and its scale in the range.
+    """The interval in which a parameter keeps the window inside the image and its scale in the range.
 
     Raises:
-        NoRoomError: if there is no room at all.
+        NoRoomError: if the interval is a single value.
     """
     s, tx, ty = window.tolist()
     if parameter == "s":
@@ -110,7 +110,7 @@ def admissible_range(window: Float[Tensor, "3"], parameter: Parameter, scale_ran
         low, high = s - 1, 1 - s
     if high - low < 1e-6:
         window_text = f"{s:.3g},{tx:.3g},{ty:.3g}"
-        raise NoRoomError(f"no room to sweep {parameter}: the window {window_text} allows {low:.3g} only")
+        raise NoRoomError(f"no room to sweep {parameter}: the window {window_text} allows only {low:.3g}")
     return low, high
 
 
@@ -128,13 +128,13 @@ def sweep(
     Args:
         scene: from :func:`glimpsenet.inspection.gradients.observe`.
         parameter: s, tx or ty.
-        glimpse: whose window; the others stay where they were.
-        points: how many, evenly spaced, ends included.
-        scale_range: of the model's windows.
-        loss: of which the derivative is taken.
+        glimpse: glimpse whose window is swept; the others stay fixed.
+        points: number of points, evenly spaced, including both ends.
+        scale_range: smallest and largest s of the model's windows.
+        loss: loss to differentiate.
 
     Raises:
-        ValueError: if there is no such glimpse, no room, or fewer than two points.
+        ValueError: for an unknown glimpse, no room, or fewer than two points.
     """
     check_glimpse(scene, glimpse)
     if points < 2:
@@ -151,16 +151,16 @@ def sweep(
 def sweep_all(
     scene: Scene, settings: SweepSettings | None = None, *, scale_range: ScaleRange, loss: WindowLoss = last_loss
 ) -> tuple[list[Sweep], list[str]]:
-    """A sweep of each parameter that has room, and why the others were left out.
+    """Sweep each parameter that has room; returns also why others were skipped.
 
     Args:
         scene: from :func:`glimpsenet.inspection.gradients.observe`.
-        settings: what is swept.
-        scale_range: of the model's windows.
-        loss: of which the derivative is taken.
+        settings: what to sweep.
+        scale_range: smallest and largest s of the model's windows.
+        loss: loss to differentiate.
 
     Raises:
-        ValueError: if none has room; see :func:`sweep`.
+        ValueError: if no parameter has room; see also :func:`sweep`.
     """
     settings = settings or SweepSettings()
     limits = {"glimpse": settings.glimpse, "points": settings.points, "scale_range": scale_range}
@@ -177,7 +177,7 @@ def sweep_all(
 
 
 def save_sweeps(scene: Scene, sweeps: Sequence[Sweep], folder: Path, *, gif: bool = False) -> None:
-    """A PNG and a CSV of each sweep, a GIF of the moving window if asked for, and one PNG of all."""
+    """Write a PNG and a CSV of each sweep, one PNG of all, and on request a GIF of the moving window."""
     for result in sweeps:
         for suffix in ("png", "csv"):
             result.save(folder / f"{result.parameter}.{suffix}")
@@ -187,7 +187,7 @@ def save_sweeps(scene: Scene, sweeps: Sequence[Sweep], folder: Path, *, gif: boo
 
 
 def plot_sweeps(sweeps: Sequence[Sweep]) -> Figure:
-    """A column each: the gradient with its line of best fit above, the loss below."""
+    """Plot a column per sweep: the gradient with its line of best fit above, the loss below."""
     figure = Figure(figsize=(4.2 * len(sweeps), 4.8), layout="constrained")
     grid = figure.subplots(2, len(sweeps), squeeze=False, sharex="col")
     for column, result in enumerate(sweeps):
@@ -210,7 +210,7 @@ def _plot_gradient(axes: Axes, result: Sweep) -> None:
         color=glimpse_color(result.glimpse),
     )
     ends = result.values[[0, -1]].numpy()
-    wanted = "as wanted" if result.has_wanted_sign else "the wrong way"
+    wanted = "wanted sign" if result.has_wanted_sign else "wrong sign"
     axes.plot(ends, result.slope * ends + result.intercept, color="black", linewidth=1.6)
     axes.set_title(f"line of best fit: slope {result.slope:+.3g} ({wanted}), R² {result.r_squared:.2f}", fontsize=9)
     axes.set_ylabel(f"dL/d{result.parameter} (nats)")
@@ -218,13 +218,13 @@ def _plot_gradient(axes: Axes, result: Sweep) -> None:
 
 
 def animate_sweep(scene: Scene, result: Sweep, file: Path, frames: int = 40) -> None:
-    """Write a GIF: the window moves over the image with its arrows, the curve grows beside it.
+    """Write a GIF: the window moves over the image with its arrows, and the curve grows beside it.
 
     Args:
-        scene: what was swept.
+        scene: the scene that was swept.
         result: from :func:`sweep`.
-        file: to write, .gif.
-        frames: at most this many, evenly chosen.
+        file: file to write, .gif.
+        frames: most frames, evenly chosen.
     """
     largest = float(result.full_gradient.abs().amax())
     pictures = []

@@ -130,8 +130,8 @@ class LinearizedGlimpses(GlimpseGenerator):
 
     The bilinear gradient depends only on the pixels next to the position p. This one is the slope of the plane of best
     fit through samples around p, spread over the neighbouring pixels of the glimpse: the larger the window, the further
-    they reach. The offsets d_k form a symmetric spiral, turned by a fixed random angle for each pixel of the glimpse:
-    equal inputs have equal gradients. Samples outside the image are mirrored at p; those still outside are ignored, and
+    they reach. The offsets d_k form a symmetric spiral, turned by a fixed random angle for each glimpse pixel, so equal
+    inputs have equal gradients. Samples outside the image are mirrored at p; those still outside are ignored, and
     an undetermined plane is level. The gradient with respect to the image is the bilinear one.
 
     Args:
