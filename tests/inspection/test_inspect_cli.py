@@ -76,6 +76,16 @@ def test_the_loss_is_that_of_the_folders_class(inspect, run, tmp_path, command):
     assert "(the predicted one; use the label to name another)\n" in inspect(*command, file=elsewhere)
 
 
+def test_no_hint_names_a_flag_that_the_command_lacks(inspect, capsys, tmp_path):
+    spoilt = tmp_path / "spoilt.png"
+    spoilt.write_bytes(b"no image")
+    with pytest.raises(SystemExit):
+        inspect("arrows", file=spoilt)
+    told = capsys.readouterr().err
+    assert "cannot read image" in told
+    assert "--" not in told
+
+
 def test_a_folder_is_no_image(inspect, capsys, tmp_path):
     with pytest.raises(SystemExit) as stop:
         inspect("arrows", file=tmp_path)

@@ -73,9 +73,9 @@ def augmentation_by_name(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[An
     )
 
 
-def run(arguments: Sequence[str]) -> None:
-    """Parse, and run the command."""
-    check_spelling(arguments, COMMANDS)
+def run(arguments: Sequence[str], flags: set[str]) -> None:
+    """Parse, and run the command; its flags are added to ``flags``."""
+    flags |= check_spelling(arguments, COMMANDS)
     registry = ConstructorRegistry()
     registry.primitive_rule(augmentation_by_name)
     with registry:
@@ -94,5 +94,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = [argument for argument in arguments if argument != "--debug"]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: no file name may end a command
-    with told_in_one_line(debug), warnings_in_one_line(), one_warning():
-        run(arguments)
+    flags: set[str] = set()
+    with told_in_one_line(debug, flags), warnings_in_one_line(), one_warning():
+        run(arguments, flags)

@@ -19,7 +19,7 @@ HINTS: dict[type[UserError], str] = {
     errors.StoppedError: "--resume continues",
     errors.UnreadableImageError: "--skip-bad skips them",
 }
-"""What the command line adds to errors of the library, which does not know its flags."""
+"""What the command line adds to errors of the library, where the command has the first flag named."""
 
 
 @contextlib.contextmanager
@@ -38,14 +38,19 @@ def refusals_are_wrong_usage() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def told_in_one_line(debug: bool) -> Iterator[None]:
-    """Whatever ends a command early is one line on standard error; its traceback with ``debug``."""
+def told_in_one_line(debug: bool, flags: set[str]) -> Iterator[None]:
+    """Whatever ends a command early is one line on standard error; its traceback with ``debug``.
+
+    Args:
+        debug: raise instead.
+        flags: of the command, once they are known.
+    """
     try:
         yield
     except UserError as error:
         if debug:
             raise
-        _end(with_hint(error), 2 if isinstance(error, SettingError) else 1)
+        _end(with_hint(error, flags), 2 if isinstance(error, SettingError) else 1)
     except BrokenPipeError:
         # Whoever read our output has seen enough (head).
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -60,10 +65,10 @@ def told_in_one_line(debug: bool) -> Iterator[None]:
         _end(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{way}", 1)
 
 
-def with_hint(error: UserError) -> str:
-    """What an error says, and the flag that helps."""
-    hint = HINTS.get(type(error))
-    return f"{error} ({hint})" if hint else str(error)
+def with_hint(error: UserError, flags: set[str]) -> str:
+    """What an error says, and the flag that helps, if the command has it."""
+    hint = HINTS.get(type(error), "")
+    return f"{error} ({hint})" if hint.partition(" ")[0].rstrip(",") in flags else str(error)
 
 
 def _end(problem: str, code: int) -> None:

@@ -12,8 +12,8 @@ Commands = Mapping[str, "Callable[..., None] | Commands"]
 """Name -> command, or those below it."""
 
 
-def check_spelling(arguments: Sequence[str], commands: Commands) -> None:
-    """Refuse the first command, recipe or flag that does not exist.
+def check_spelling(arguments: Sequence[str], commands: Commands) -> set[str]:
+    """Refuse the first command, recipe or flag that does not exist; returns the flags of the command.
 
     Args:
         arguments: of the command line.
@@ -23,13 +23,13 @@ def check_spelling(arguments: Sequence[str], commands: Commands) -> None:
         SettingError: naming it, and the nearest or the kind that has the setting.
     """
     if not {"-h", "--help"}.isdisjoint(arguments):
-        return
+        return set()
     path: list[str] = []
     found: Any = commands
     while isinstance(found, Mapping):
         word = next(iter(arguments[len(path) :]), "-")
         if word.startswith("-"):
-            return
+            return set()
         if word not in found:
             kind = "recipe" if path == ["train"] else "command"
             raise SettingError(f"no {kind} '{word}'; {did_you_mean(word, list(found))}")
@@ -43,6 +43,7 @@ def check_spelling(arguments: Sequence[str], commands: Commands) -> None:
             way = _way_to_setting(flag, known, settings) if path[0] == "train" else None
             lists = f"{' '.join(['glimpsenet', *path])} --help lists them"
             raise SettingError(f"no flag '{flag}'; {way or did_you_mean(flag, sorted(known), lists)}")
+    return known
 
 
 def _parameters(command: Callable[..., None]) -> Iterable[inspect.Parameter]:
