@@ -1,4 +1,4 @@
-"""README's table: what was measured, a row a claim, each with its split, seeds and spread."""
+"""README's table of measurements: one row per claim, with split, seeds and spread."""
 
 import statistics
 from collections.abc import Callable
