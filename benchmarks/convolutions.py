@@ -1,12 +1,12 @@
-"""What stands in the way of a faster training step on the CPU: how fast each convolution of the backbone runs.
+"""What limits the speed of a training step on the CPU: the speed of each convolution of the backbone.
 
     rate = FLOPs / seconds,  of the forward pass, the gradient of the input, the gradient of the weights
 
-in float32 and bfloat16, channels last, beside the best rate that the machine has shown in that precision
-(``bench/roofline.py``). Two sums over all convolutions of a step say what is possible at most: how much faster bfloat16
-makes them as they are, and how much faster it would make them if each ran at the best rate.
+in float32 and bfloat16, channels last, compared with the machine's best measured rate in that precision
+(``bench/roofline.py``). Two sums over all convolutions of a step show the possible gain: the speedup that bfloat16
+brings now, and the speedup if each convolution ran at the best rate.
 
-Command: ``python benchmarks/convolutions.py``; leaves ``benchmarks/results/speed-convolutions.json``
+Command: ``python benchmarks/convolutions.py``; writes ``benchmarks/results/speed-convolutions.json``
 """
 
 import argparse

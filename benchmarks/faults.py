@@ -1,13 +1,13 @@
-"""Training survives: killed at random moments and resumed, a run ends with the weights of one that nobody disturbed.
+"""Fault tolerance: a run killed at random moments and resumed ends with the weights of an undisturbed run.
 
-    the moment of each kill = uniform over what the undisturbed run took after its start, drawn anew for each process
+    moment of each kill = uniform over the duration of the undisturbed run after its start, drawn for each process
 
-The command line is started again and again with ``--resume`` and killed with SIGKILL, until it was killed as often as
-asked; the last process is left alone. Every second kill waits until a checkpoint is being written (its file beside the
-old one is there), so that saving is hit too. Then weights, last checkpoint, metrics.csv and localization.csv are
-compared, byte for byte.
+The script starts the command line with ``--resume`` and kills it with SIGKILL, again and again, as often as requested;
+the last process runs to the end. Every second kill waits until a checkpoint is being written (its temporary file
+exists), so that kills also hit saving. Then weights, last checkpoint, metrics.csv and localization.csv are compared,
+byte for byte.
 
-Command: ``python benchmarks/faults.py [--kills 20] [--steps 60] [--seed 0]``; leaves ``benchmarks/results/faults.json``
+Command: ``python benchmarks/faults.py [--kills 20] [--steps 60] [--seed 0]``; writes ``benchmarks/results/faults.json``
 """
 
 import argparse

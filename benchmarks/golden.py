@@ -1,12 +1,12 @@
-"""What every model computes, pinned: so that code can be moved without changing a number.
+"""Golden values: pins the outputs of every model, so that refactoring changes no number.
 
-    write:    every case on this checkout  ->  tests/golden/models.json, which the tests compare with at 1e-5
-    dump:     the same, all digits, to a file
-    compare:  two commits on this machine, bit for bit: both are checked out beside each other, and each dumps its own
+    write:    every case on this checkout  ->  tests/golden/models.json, which the tests compare at 1e-5
+    dump:     the same, with all digits, to a file
+    compare:  two commits on this machine, bit for bit: checks out both, and each dumps its values
 
 A case is a model of a recipe, a policy or a variant, with weights and images that are the same on every processor
-(drawn by NumPy, not by torch's vectorised generators), and what it computes: logits and windows of a deterministic
-pass; and for every objective, loss and gradient norms of a training step.
+(drawn by NumPy, not by torch's vectorised generators), and its outputs: logits and windows of a deterministic pass, and
+for each objective, loss and gradient norms of a training step.
 
 Command: ``python benchmarks/golden.py write``, ``... dump FILE``, ``... compare COMMIT COMMIT``
 """

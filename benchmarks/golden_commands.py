@@ -1,10 +1,10 @@
-"""What every command reports as JSON, pinned: numbers where they have one value, else names and types.
+"""Golden values of the commands: pins their JSON output, deterministic values as numbers, others by name and type.
 
-Each command runs in this process on a run folder of fixed weights and six fixed images; what it prints or writes as
-JSON goes to tests/golden/commands.json. Of times, trained quantities, signs of gradients and circumstances only the
+Each command runs in this process on a run folder with fixed weights and six fixed images; the JSON it prints or writes
+goes to tests/golden/commands.json. For times, trained quantities, signs of gradients and machine details, only the
 structure is pinned.
 
-Command: ``python benchmarks/golden_commands.py`` writes the file anew.
+Command: ``python benchmarks/golden_commands.py`` rewrites the file.
 """
 
 import contextlib

@@ -1,14 +1,14 @@
-"""Is the gradient of windows any good where a model reads them, and does a better sampling make it so?
+"""Is the gradient of windows useful in a model that uses its windows, and does better sampling improve it?
 
-    bilinear, mipmap, linearized  one model through three glimpse generators, same weights and windows; linearized
-                                  computes bilinear's glimpses to the last bit, so that nothing but the gradient differs
+    bilinear, mipmap, linearized  one model with three glimpse generators, same weights and windows; linearized
+                                  computes exactly bilinear's glimpses, so only the gradient differs
 
-A model that ignores its windows has no gradient to measure, so each run must gain ``LEAST_GAIN`` of accuracy from true
-windows. Sweeps start from random windows, and from true ones, which show the digit. Every model has held-out scenes of
-its own, so the models' sweeps are independent and pool. What the numbers mean: ``glimpsenet/inspection/quality.py``.
+A model that ignores its windows has no gradient to measure, so each run must gain ``LEAST_GAIN`` in accuracy from true
+windows. Sweeps start from random windows, and from true ones, which show the digit. Each model has its own held-out
+scenes, so the models' sweeps are independent and can be pooled. Measures: see ``glimpsenet/inspection/quality.py``.
 
 Command: ``python benchmarks/gradient_quality.py RUN... [--scenes 300] [--points 100]`` with runs of ``glimpsenet bench
-localization`` (method ``best``, one a seed); leaves ``benchmarks/results/gradient-quality.json`` and the figure of
+localization`` (method ``best``, one per seed); writes ``benchmarks/results/gradient-quality.json`` and the figure of
 ``docs/inspection.md``
 """
 

@@ -1,15 +1,15 @@
-"""Where the noise of dL/dtx comes from: how much of its variance changes faster than the image has pixels.
+"""Where the noise of dL/dtx comes from: the share of its variance at wavelengths close to the pixel grid.
 
-    share = power of dL/dtx at wavelengths below ``WAVELENGTH`` image pixels / all of its power
+    share = power of dL/dtx at wavelengths below ``WAVELENGTH`` image pixels / its total power
 
-of a periodogram with Hann's window, the mean removed.
+from a periodogram with a Hann window, after removing the mean.
 
-A window slides over the digit in steps of 1/``PER_PIXEL`` of a pixel, at several scales, the other windows at the true
-place. What a window shows changes over the width of a digit, 16 pixels; what changes within two comes from how pixels
-of image and glimpse lie upon each other.
+A window slides over the digit in steps of 1/``PER_PIXEL`` pixel, at several scales, with the other windows at the true
+location. The content of a window changes over the width of a digit, 16 pixels; changes within two pixels come from the
+alignment of image and glimpse pixels.
 
-Command: ``python benchmarks/gradient_spectrum.py RUN... [--scenes 50]`` with runs that read their windows (see
-``gradient_quality.py``); leaves ``benchmarks/results/gradient-spectrum.json``
+Command: ``python benchmarks/gradient_spectrum.py RUN... [--scenes 50]`` with runs that use their windows (see
+``gradient_quality.py``); writes ``benchmarks/results/gradient-spectrum.json``
 """
 
 import argparse

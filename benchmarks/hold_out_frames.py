@@ -1,8 +1,8 @@
-"""Cut a test split from train, whole camera frames at a time: two signs of one photograph never straddle a split.
+"""Split off test from train by whole camera frames, so that signs of one photograph never end up in two splits.
 
     FOLDER/{train,val}/CLASS/FRAME_*.jpg, boxes.csv   ->   DEST/{train,val,test}/..., links, and boxes.csv
 
-Frames are taken in one fixed random order while their classes lack photos in test; val stays as it is.
+Frames are taken in a fixed random order while their classes need more photos in test; val stays unchanged.
 
 Command: ``python benchmarks/hold_out_frames.py FOLDER DEST [--share 0.17]``
 """

@@ -1,14 +1,15 @@
-"""The pictures of docs/inspection.md but for that of gradient quality, and what its text says of them.
+"""The figures of docs/inspection.md, except that of gradient quality, and the numbers in its text.
 
     train     the paper's localization under other gradient factors and auxiliary weights, three seeds each
-    training  factor.png, auxiliary.png: of seed 0; every seed's numbers go into benchmarks/results/inspection.json
-    scene     inject.png, arrows.png, sweep.png, tx.gif, field.png: one held-out scene, a run that reads its windows
+    training  factor.png, auxiliary.png: for seed 0; all seeds' numbers go into benchmarks/results/inspection.json
+    scene     inject.png, arrows.png, sweep.png, tx.gif, field.png: one held-out scene, a run that uses its windows
     dataset   dataset.png, examples.png: the paper's localization over all held-out scenes
 
-The scene is the first that the run gets wrong by itself and right with true windows. All pictures are of digit scenes.
+The scene is the first that the run gets wrong with its own windows and right with true ones. All figures show digit
+scenes.
 
 Command: ``python benchmarks/inspection_figures.py [--only PART ...] [--reader RUN] [--paper RUN]`` with runs of
-``glimpsenet bench localization``: of the methods ``best`` and ``pathwise-mipmap``
+``glimpsenet bench localization``, methods ``best`` and ``pathwise-mipmap``
 """
 
 import argparse

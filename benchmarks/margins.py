@@ -1,10 +1,10 @@
-"""Margins of the tests that train: ten seeds of every trained quantity, beside the bounds that its test asserts.
+"""Margins of the tests that train: ten seeds of each trained quantity, compared with the bounds that its test asserts.
 
-The suite runs seed 0 of these very functions (the fixture ``margins`` of ``tests/conftest.py``); a test checks that the
-record has the bounds of this file, and that the worst of its ten seeds lies a standard deviation inside them.
+The suite runs seed 0 of the same functions (fixture ``margins`` in ``tests/conftest.py``). A test checks that the
+record has the bounds of this file, and that the worst of the ten seeds lies a standard deviation inside them.
 
 Command: ``python benchmarks/margins.py [EXPERIMENT ...] [--seeds 10]``; adds to benchmarks/results/test-margins.json.
-With ``ATEN_CPU_CAPABILITY=default`` or ``ONEDNN_MAX_CPU_ISA=SSE41`` before it, to that of another instruction set.
+With ``ATEN_CPU_CAPABILITY=default`` or ``ONEDNN_MAX_CPU_ISA=SSE41`` set, adds to the record of that instruction set.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""README and the pages of docs, filled from results that lie in the repository: no measured number is typed by hand.
+"""Fill README and docs pages from results in the repository: no measured number is typed by hand.
 
-    <!-- figures: NAME --> ... <!-- end of figures -->    a table, of page_tables.py or page_readme.py
-    <!--n NAME-->0.991<!--/n-->                           a number inside a sentence or a cell, of page_numbers.py
+    <!-- figures: NAME --> ... <!-- end of figures -->    a table, from page_tables.py or page_readme.py
+    <!--n NAME-->0.991<!--/n-->                           a number inside a sentence or a cell, from page_numbers.py
 
-Both are written anew, from ``benchmarks/results/*.json`` and ``docs/reproduction/report.json``, or say that there is no
-measurement. GitHub and Sphinx show neither marker.
+Both are rewritten from ``benchmarks/results/*.json`` and ``docs/reproduction/report.json``; a missing measurement is
+stated. GitHub and Sphinx show neither marker.
 
-Command: ``python benchmarks/page_figures.py``; ``--check`` only tells whether the pages are up to date
+Command: ``python benchmarks/page_figures.py``; ``--check`` only checks whether the pages are up to date
 """
 
 import argparse

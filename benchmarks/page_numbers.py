@@ -1,4 +1,4 @@
-"""Single numbers of pages: name -> a function of the results that says it as text."""
+"""Single numbers on pages: name -> function that formats it from the results."""
 
 from collections.abc import Callable
 from typing import Any

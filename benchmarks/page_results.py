@@ -1,4 +1,4 @@
-"""The committed JSON that pages are made of, and what is not in it."""
+"""The committed JSON results behind the pages, and how missing ones are reported."""
 
 import json
 from functools import cache

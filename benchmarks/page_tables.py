@@ -1,4 +1,4 @@
-"""The tables of pages, each from one JSON of results: a function a table, and their names."""
+"""The tables on pages, each from one JSON of results: one function per table, and their names."""
 
 import statistics
 from collections.abc import Callable, Sequence

@@ -1,15 +1,15 @@
-"""What an ImageNet backbone's loss says of a window on a photo: how straight its gradient is, how wide its basins are.
+"""The loss of an ImageNet backbone over windows on a photo: how linear its gradient is, how wide its basins are.
 
     R^2           share of the gradient's variance along a sweep that the line of best fit explains (``sweep.py``)
     basin         pixels around the lowest point over which the loss, averaged over a tenth of the sweep, stays below
-                  halfway to its highest; the sweep's end may cut it; none where loss varies by less than ``DEPTH``
+                  halfway to its highest; the sweep's end may cut it; none if the loss varies by less than ``DEPTH``
 
-A backbone with its own head as auxiliary classifier sees one window alone. The window starts in the middle of the
-photo, at several scales; s, tx and ty are swept in turn. The report's subjects are a goldfish (class 1 of ImageNet) and
-a lorikeet (class 90).
+A backbone, with its own head as auxiliary classifier, classifies a single window. The window starts in the middle of
+the photo, at several scales; s, tx and ty are swept in turn. The report's subjects are a goldfish (class 1 of ImageNet)
+and a lorikeet (class 90).
 
-Command: ``python benchmarks/photo_gradients.py --backbone-weights FILE goldfish.jpg=1 lorikeet.jpg=90``; leaves
-``benchmarks/results/photo-gradients.json``, which names the photos and shows nothing of them
+Command: ``python benchmarks/photo_gradients.py --backbone-weights FILE goldfish.jpg=1 lorikeet.jpg=90``; writes
+``benchmarks/results/photo-gradients.json``, which names the photos but does not contain them
 """
 
 import argparse

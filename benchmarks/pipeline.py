@@ -1,14 +1,14 @@
-"""Does reading images keep up with training? JPEG files to squares, first glimpses and windows, in images a second.
+"""Does reading images keep up with training? JPEG files to squares, first glimpses and windows, in images per second.
 
-    waiting = seconds spent in next(loader) / all seconds      cores needed = images/s wanted / images/s of a core
+    waiting = seconds spent in next(loader) / all seconds      cores needed = images/s wanted / images/s per core
 
-Three ways to decode are timed in turn, in one process on one thread: Pillow as ``data/images.py`` does; Pillow in draft
-mode, which decodes at a half, quarter or eighth of the size where that is enough; torchvision's decoder. Then the
-loader with some numbers of workers, alone, and beside the training step of ResNet-18.
+Three decoders are timed in turn, in one process on one thread: Pillow as in ``data/images.py``; Pillow in draft mode,
+which decodes at a half, quarter or eighth of the size if that is enough; torchvision's decoder. Then the loader is
+timed with several numbers of workers, alone and during the training step of ResNet-18.
 
-Photos are those under --data, or drawn: noise of 500 x 375 pixels, JPEG quality 90, as large as ImageNet's (110 kB).
+Photos come from --data, or are generated: noise of 500 x 375 pixels, JPEG quality 90, as large as ImageNet's (110 kB).
 
-Command: ``python benchmarks/pipeline.py [--data FOLDER] [--smoke]``; leaves ``benchmarks/results/speed-pipeline.json``
+Command: ``python benchmarks/pipeline.py [--data FOLDER] [--smoke]``; writes ``benchmarks/results/speed-pipeline.json``
 """
 
 import argparse

@@ -1,15 +1,15 @@
-"""Are pixels read as another library reads them? Every mode of files, by ``data/images.py`` and by libvips.
+"""Do we read the same pixels as another library? Every file mode, by ``data/images.py`` and by libvips.
 
     difference = |ours - libvips|, in 8-bit steps, over all pixels and channels of a synthetic photo
 
-libvips reads through ``pyvips`` and does what our table says with its own code: ``flatten`` lays on white,
-``icc_transform`` applies profiles, ``colourspace`` converts, and ``linear`` and ``cast`` scale wide grey. Where the two
-differ by design, the row says why and has the tolerance that follows. TIFF files come from libvips, so that neither
-reads only what it wrote.
+libvips reads through ``pyvips`` and implements our table with its own code: ``flatten`` puts images on white,
+``icc_transform`` applies profiles, ``colourspace`` converts, and ``linear`` and ``cast`` scale wide grey. If the two
+differ by design, the row states the reason and a matching tolerance. TIFF files come from libvips, so that neither
+reads only files it wrote.
 
-It also times what listening to libtiff costs an image (``data/noise.py``).
+The script also times what capturing libtiff's messages costs per image (``data/noise.py``).
 
-Command: ``python benchmarks/pixels.py``; leaves ``benchmarks/results/pixels.json``. It exits with 1 if a row is out of
+Command: ``python benchmarks/pixels.py``; writes ``benchmarks/results/pixels.json``, and exits with 1 if a row is out of
 tolerance.
 """
 

@@ -1,12 +1,12 @@
-"""How robust glimpses are, beside the plain backbone trained the same way: digit scenes, and a folder of photos.
+"""Robustness of glimpse models against plain backbones trained the same way, on digit scenes or a folder of photos.
 
     glimpsenet bench robustness RUN --plain PLAIN
 
-for one pair of runs a seed, with what they need trained first where it is not there: recipe ``digits`` (or
-``image-folder``) and ``whole-image``, the same backbone, data, epochs and seed.
+for one pair of runs per seed. Missing runs are trained first: recipe ``digits`` (or ``image-folder``) and
+``whole-image``, with the same backbone, data, epochs and seed.
 
 Command: ``python benchmarks/robustness.py [--data FOLDER --backbone NAME [--backbone-weights FILE]] [--seeds 0]
-[-- FLAGS OF bench robustness]``; goes on where it stopped; leaves ``benchmarks/results/robustness-DATA-seed-N.json``
+[-- FLAGS OF bench robustness]``; continues where it stopped; writes ``benchmarks/results/robustness-DATA-seed-N.json``
 and .png
 """
 

@@ -1,4 +1,4 @@
-"""The digit model that comes with the package: what ``glimpsenet demo`` without a run shows.
+"""Make the digit model shipped with the package, which ``glimpsenet demo`` shows by default.
 
     RUN/{config.json, weights} -> src/glimpsenet/demo/digits/{config.json, model.safetensors}, under 1 MB
 

@@ -1,11 +1,11 @@
-"""Soak: training and predicting for long, without growth of memory or of open files.
+"""Soak test: train and predict for a long time, without growth of memory or open files.
 
-    growth = (mean of the last quarter - mean of the second quarter) of what was seen at regular moments
+    growth = (mean of the last quarter - mean of the second quarter) of regular measurements
 
-The first quarter warms up: allocators, caches, threads. Training is one process that goes on over many validations and
-checkpoints; predictions read image files, good and broken ones in turn.
+The first quarter is warm-up: allocators, caches, threads. Training is one process with many validations and
+checkpoints; predictions read image files, good and broken ones alternately.
 
-Command: ``python benchmarks/soak.py [--minutes 60] [--predictions 100000]``; leaves ``benchmarks/results/soak.json``
+Command: ``python benchmarks/soak.py [--minutes 60] [--predictions 100000]``; writes ``benchmarks/results/soak.json``
 """
 
 import argparse

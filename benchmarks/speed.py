@@ -1,15 +1,15 @@
-"""All figures of docs/speed.md, by one command, on a machine that does nothing else.
+"""Measure all numbers of docs/speed.md with one command, on an otherwise idle machine.
 
-    train        the runs of early-exit: recipe digits, plain backbones, three seeds each (an hour; nothing is timed)
-    speed        glimpsenet bench speed: ResNet-18, four glimpses of 96 px beside ResNet-18 at 224 px, the same mode
+    train        the runs for early-exit: recipe digits, plain backbones, three seeds each (an hour; nothing is timed)
+    speed        glimpsenet bench speed: ResNet-18 with four glimpses of 96 px, against ResNet-18 at 224 px, same mode
     scaling      glimpsenet bench scaling: the same on larger images
-    early-exit   glimpsenet bench early-exit on digit scenes, beside plain backbones
+    early-exit   glimpsenet bench early-exit on digit scenes, against plain backbones
     learning     200 training steps in two ways: MGNet's recipe in float32, and the fastest of bench speed
     pipeline     benchmarks/pipeline.py
 
-Command: ``python benchmarks/speed.py [--only PART ...] [--runs RUN ...] [--plain RUN ...] [--smoke]``; leaves
+Command: ``python benchmarks/speed.py [--only PART ...] [--runs RUN ...] [--plain RUN ...] [--smoke]``; writes
 ``benchmarks/results/speed-*.json``, which ``python benchmarks/page_figures.py`` puts into the page. ``--runs`` and
-``--plain`` (may be empty) take early exit's runs from elsewhere. ``--smoke`` takes minutes, for no figures to keep.
+``--plain`` (may be empty) take early exit's runs from elsewhere. ``--smoke`` takes minutes; its numbers are not kept.
 """
 
 import argparse

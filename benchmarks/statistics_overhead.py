@@ -1,10 +1,10 @@
-"""What localization statistics cost: digits trained, every second step with them.
+"""The cost of localization statistics: train on digits, with statistics at every second step.
 
     overhead = (median over pairs of neighbouring steps of (seconds with / without) - 1) / interval
 
-The interval is 15 for the recipe, every hundredth of its 1,500 steps, and ``EVERY`` for short runs, the worst there is.
-Seconds are of the process's own work on a CPU (other processes' share of the machine does not count), of the clock on a
-GPU. The callback alone is timed too, which is less noisy.
+The interval is 15 for the recipe, a hundredth of its 1,500 steps, and ``EVERY`` for short runs, the worst case.
+Seconds are CPU time of the process on a CPU (other processes do not count), and wall time on a GPU. The callback is
+also timed alone, which is less noisy.
 
 Command: ``python benchmarks/statistics_overhead.py [--pairs 60] [--localization linear|spatiotemporal]``
 """

@@ -1,14 +1,14 @@
-"""Glimpses against the whole image: photos whose evidence is small, the same backbone, epochs and augmentation.
+"""Glimpses against the whole image: photos with small objects, same backbone, epochs and augmentation.
 
     difference = mean over photos of (share of seeds right with glimpses - share of seeds right on the whole image)
 
-with a paired bootstrap over the photos of test (Efron 1979), or of val where there is no test. Glimpses learn from
-class labels alone (recipe ``image-folder``); the plain backbone sees the whole image at full size (recipe
+with a paired bootstrap over the photos of test (Efron 1979), or of val if there is no test. The glimpse model learns
+from class labels only (recipe ``image-folder``); the plain backbone takes the whole image at full size (recipe
 ``whole-image``).
 
 Command: ``python benchmarks/whole_image.py --data FOLDER --backbone NAME [--backbone-weights FILE] [--seeds 3]``;
-goes on where it stopped; leaves ``benchmarks/results/whole-image-FOLDER.json`` and, of every run, a record in
-``benchmarks/results/whole-image-FOLDER/``, which is not trained again
+continues where it stopped; writes ``benchmarks/results/whole-image-FOLDER.json``, and a record of each run in
+``benchmarks/results/whole-image-FOLDER/``; runs with a record are not trained again
 """
 
 import argparse

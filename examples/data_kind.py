@@ -1,4 +1,4 @@
-"""A custom kind of data: grey images in which one small square is brighter in the left or in the right half.
+"""A custom kind of data: grey images with a small bright square in the left or in the right half.
 
 Run it: ``python examples/data_kind.py runs/halves``.
 """
@@ -19,7 +19,7 @@ CLASSES = ["left", "right"]
 
 
 class Halves(Dataset[Sample]):
-    """``count`` images of one split; the label, the box and the pixels follow from the seed and the index."""
+    """``count`` images of one split; seed and index determine label, box and pixels."""
 
     has_boxes = True
 
@@ -35,11 +35,11 @@ class Halves(Dataset[Sample]):
         return self.count
 
     def stream(self, seed: int, **position: int) -> TrainingStream:
-        """The order in which training asks: shuffled within each epoch."""
+        """The order of indices in training: shuffled within each epoch."""
         return TrainingStream(len(self), seed, **position)
 
     def __getitem__(self, address: Index) -> Sample:
-        _, index = address  # the epoch would make new images of it
+        _, index = address  # using the epoch as well would give new images each epoch
         draw = torch.Generator().manual_seed(self.seed * self.count + index)
         image = 0.2 * torch.rand(1, self.size, self.size, generator=draw)
         side, half = self.size // 8, self.size // 2
@@ -56,25 +56,25 @@ class HalvesConfig(DataConfig):
 
     kind = "halves"
     images: int = 256
-    """Images of the training split; val and test have a quarter of it each."""
+    """Images in the training split; val and test have a quarter of that each."""
 
     def open(self, image_size: int, seed: int, classes: list[str] | None, channels: int, *, train: bool) -> Splits:
-        """The splits; ``classes`` and ``channels`` are a trained model's, where there is one."""
+        """The splits; ``classes`` and ``channels`` are a trained model's, if there is one."""
         sizes = {"train": self.images, "val": self.images // 4, "test": self.images // 4}
         parts = {name: Halves(count, image_size, place) for place, (name, count) in enumerate(sizes.items())}
         return Splits(**parts, classes=CLASSES, channels=1)
 
     @property
     def title(self) -> str:
-        """What a model card calls it."""
+        """Its name in model cards."""
         return "bright squares"
 
 
-DataConfig.kinds["halves"] = HalvesConfig  # config.json names it; whoever loads the run imports this file first
+DataConfig.kinds["halves"] = HalvesConfig  # config.json names it: import this file before loading a run
 
 
 def main(folder: str, steps: int = 100) -> None:
-    """Train the recipe ``digits`` on it, load the run again, and say how good it is on its test split."""
+    """Train the recipe ``digits`` on it, load the run again, and print its test accuracy."""
     config = glimpsenet.recipe("digits")
     config = replace(config, data=HalvesConfig(), training=replace(config.training, max_steps=steps))
     summary = glimpsenet.fit(config, Path(folder))

@@ -1,4 +1,4 @@
-"""A custom kind of policy, which learns: it chooses among the four corners and the centre.
+"""A custom learned policy, which chooses among the four corners and the centre.
 
 Run it: ``python examples/learned_policy.py runs/corners``.
 """
@@ -34,7 +34,7 @@ class CornerPolicy(StochasticPolicy):
         self.register_buffer("windows", windows, persistent=False)
 
     def distribution(self, state: GlimpseState) -> CategoricalWindows:
-        """What the next window is drawn from while training; the likeliest is looked at otherwise."""
+        """The distribution of the next window; outside training, the likeliest window is used."""
         scores = self.score(state.fused[-1].detach().float())
         return CategoricalWindows(self.windows.expand(len(scores), 5, 3), scores)
 
@@ -55,15 +55,15 @@ class CornersConfig(PolicyConfig):
     def build(
         self, *, width: int, map_channels: Sequence[int], image_size: int, scale_range: tuple[float, float]
     ) -> CornerPolicy:
-        """From settings to a policy; ``width`` is that of the fusion's output."""
+        """Build the policy; ``width`` is that of the fusion's output."""
         return CornerPolicy(width, self.scale)
 
 
-PolicyConfig.kinds["corners"] = CornersConfig  # config.json names it; whoever loads the run imports this file first
+PolicyConfig.kinds["corners"] = CornersConfig  # config.json names it: import this file before loading a run
 
 
 def main(folder: str, steps: int = 300) -> None:
-    """Train on digit scenes, load the run again, and say how good it is."""
+    """Train on digit scenes, load the run again, and print its accuracy."""
     config = glimpsenet.recipe("digits")
     config = replace(
         config,

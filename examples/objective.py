@@ -1,4 +1,4 @@
-"""A custom objective: learn to look where another policy would. Here it is the one of ``policy.py``.
+"""A custom objective: learn to imitate another policy, here the one in ``policy.py``.
 
 Run it: ``python examples/objective.py runs/imitation``.
 """
@@ -17,24 +17,24 @@ from policy import ContrastGlimpses
 
 
 class Imitation(Objective):
-    """-log pi(the teacher's window), over images and steps: the cross-entropy of the policy beside the teacher."""
+    """-log pi(the teacher's window), mean over images and glimpses: the policy's cross-entropy to the teacher."""
 
     def __init__(self, teacher: glimpsenet.Policy, scale_range: tuple[float, float]):
         super().__init__(scale_range)
         self.teacher = teacher
 
     def forward(self, model: Any, output: Any, labels: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        """The loss of one batch; ``state.before(t)`` is what window t was chosen from."""
+        """The loss of one batch; ``state.before(t)`` is the state from which window t was chosen."""
         losses = []
         for step in range(2, output.state.glimpse):
             before = output.state.before(step)
             chance = model.policy.distribution(before).log_probability(self.teacher(before))
-            losses.append(-chance.clamp(min=-50))  # places it may not choose, since it was there, are no lesson
+            losses.append(-chance.clamp(min=-50))  # no gradient from windows that max_overlap excludes
         return torch.stack(losses).mean()
 
 
 def main(folder: str, steps: int = 300) -> None:
-    """Train on digit scenes, and say where the policy looks in the end."""
+    """Train on digit scenes, and print accuracy and found rate."""
     config = digits()
     config = replace(config, training=replace(config.training, max_steps=steps))
     objective = Imitation(ContrastGlimpses(), config.model.scale_range)

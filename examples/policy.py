@@ -1,4 +1,4 @@
-"""A custom policy: look where the image has most contrast. Compares it with a trained run's own policy.
+"""A custom policy: look where the image has most contrast. Compares it with a trained run's learned policy.
 
 Run it: ``python examples/policy.py runs/demo``.
 """
@@ -16,14 +16,14 @@ from glimpsenet.models.state import GlimpseState
 
 
 class ContrastGlimpses(glimpsenet.Policy):
-    """Cuts the image into n x n tiles, and looks at them in the order of the variance of their grey values."""
+    """Splits the image into n x n tiles and visits them in order of decreasing grey value variance."""
 
     def __init__(self, tiles: int = 4):
         super().__init__()
         self.tiles = tiles
 
     def choose(self, state: GlimpseState) -> torch.Tensor:
-        """Affine parameters (s, tx, ty) of step ``state.glimpse``, ``[batch, 3]``; step 2 is the first asked for."""
+        """Windows (s, tx, ty) of glimpse ``state.glimpse``, ``[batch, 3]``; called from glimpse 2 on."""
         grey = state.images.mean(1)
         mean, square = (F.adaptive_avg_pool2d(x, self.tiles).flatten(1) for x in (grey, grey.square()))
         order = (square - mean.square()).argsort(1, descending=True)
@@ -34,7 +34,7 @@ class ContrastGlimpses(glimpsenet.Policy):
 
 
 def main(folder: str) -> None:
-    """Print what the run gets right, and finds, under three policies."""
+    """Print the run's accuracy and found rate under three policies."""
     run = glimpsenet.load_run(folder)
     settings = {"scale_range": run.config.model.scale_range, "image_size": run.config.model.image_size}
     images = open_data(run.config, run.classes, run.channels).val

@@ -1,9 +1,9 @@
-"""Build the distributions and use them as a stranger would: clean environments, outside the repository.
+"""Build the distributions and use them as a new user would: in clean environments, outside the repository.
 
     sdist -> wheel -> contents -> { newest Python, newest dependencies;  oldest Python, oldest dependencies } -> use it
 
-The oldest are the lower bounds of ``pyproject.toml``: what passes here is what they promise. Installing takes 6 GB an
-environment on Linux, and the network; they are made in a temporary folder and removed.
+The oldest are the lower bounds in ``pyproject.toml``, so this verifies them. Each environment takes 6 GB on Linux and
+needs the network; environments are made in a temporary folder and removed.
 
 Command: ``make dist``, or ``python tools/check_dist.py [--only oldest|newest] [--out dist]``. Needs uv.
 """

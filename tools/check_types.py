@@ -1,7 +1,7 @@
-"""Whether the types of what ``import glimpsenet`` offers are all known to those who use it.
+"""Check that all types of the public interface of ``glimpsenet`` are known to its users.
 
-pyright's ``--verifytypes`` looks at the package as a user's type checker does, without inferring. Of what it
-reports, the exported names count, with everything that their signatures and attributes refer to.
+pyright's ``--verifytypes`` checks the package as a user's type checker does, without inference. Of its report, only the
+exported names count, with everything that their signatures and attributes refer to.
 
 Command: ``python tools/check_types.py`` (part of ``make lint``).
 """

@@ -1,7 +1,7 @@
-"""The whole suite in six ways: three random orders, two threads, and two instruction sets of the processor.
+"""Run the whole suite in six ways: three random orders, two threads, and two instruction sets of the processor.
 
-Command: ``python tools/test_matrix.py [PYTEST_ARGUMENT ...]``; the arguments choose tests, all if there are none.
-Exits with 1 if a test failed anywhere. ``ATEN_CPU_CAPABILITY`` is PyTorch's own: it chooses among the kernels of ATen.
+Command: ``python tools/test_matrix.py [PYTEST_ARGUMENT ...]``; the arguments select tests, all by default. Exits
+with 1 if any test fails. ``ATEN_CPU_CAPABILITY`` is a PyTorch variable that selects the kernels of ATen.
 """
 
 import os

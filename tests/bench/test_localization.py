@@ -62,7 +62,7 @@ def test_runs_are_summed_up_and_not_repeated(tmp_path):
 
 
 def test_an_unknown_method_is_refused(tmp_path):
-    with pytest.raises(SettingError, match="no method 'mgnett'"):
+    with pytest.raises(SettingError, match="unknown method 'mgnett'"):
         bench_localization(tiny(), ["mgnett"], tmp_path)
 
 

@@ -94,7 +94,7 @@ def test_a_run_is_measured_as_it_is(tmp_path):
     run = make_run(tmp_path / "run", policy=TokenConfig(), sampling=MipmapConfig())
     subject = open_subject(str(run), CPU)
     assert (subject.model.num_classes, subject.channels, subject.images(2).shape) == (10, 1, (2, 1, 32, 32))
-    with pytest.raises(UserError, match="is a run, which has its own image_size"):
+    with pytest.raises(UserError, match="is a run with a fixed image_size"):
         open_subject(str(run), CPU, SubjectSettings(image_size=64))
     with pytest.raises(UserError, match="unknown backbone 'resnet81'"):
         open_subject("resnet81", CPU)
@@ -281,9 +281,9 @@ def test_the_legend_of_early_exit_names_what_is_drawn():
         (["scaling", "glimpse_cnn", "--glimpses", "-1"], 2, "glimpses must be 1 or more"),
         (["early-exit", "RUN", "--within", "2"], 2, "within must be 0 or more"),
         (["early-exit", "RUN", "--plain", "RUN"], 1, "is no plain backbone: it takes 3 glimpses"),
-        (["early-exit", "RUN", "RUN", "--plain", "PLAIN"], 1, "there are 1 runs of 'plain glimpse_cnn, 8 px' for 2"),
-        (["early-exit", "RUN", "PLAIN"], 1, "PLAIN has another model than RUN: num_glimpses is 1, not 3"),
-        (["early-exit", "RUN", "--timed", "5"], 1, "4 images to time cannot be cut into 10 blocks"),
+        (["early-exit", "RUN", "RUN", "--plain", "PLAIN"], 1, "got 1 runs of 'plain glimpse_cnn, 8 px' for 2"),
+        (["early-exit", "RUN", "PLAIN"], 1, "PLAIN differs from RUN in its model: num_glimpses is 1, not 3"),
+        (["early-exit", "RUN", "--timed", "5"], 1, "4 images to time cannot be split into 10 blocks"),
         (["early-exit"], 2, "no runs: name run folders"),
         (["early-exit", "nowhere"], 1, "no such run folder: nowhere"),
     ],

@@ -65,7 +65,7 @@ def test_another_setting_is_refused(trained):
     other = Setting(setting.data, 3, setting.image_size, setting.backbone, setting.backbone_weights)
     with pytest.raises(UserError, match=r"baseline-seed-0\.json is of another setting"):
         train_rows(["baseline"], folder / "out", other, tell=lambda _: None)
-    with pytest.raises(SettingError, match="no row 'basline'; the rows are baseline, "):
+    with pytest.raises(SettingError, match="unknown row 'basline'; available: baseline, "):
         train_rows(["basline"], folder / "out", setting)
 
 

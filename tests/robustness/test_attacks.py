@@ -90,7 +90,7 @@ def test_the_score_loss_has_the_gradient_of_the_expectation(margins):
 
 
 def test_the_score_loss_wants_a_policy_that_draws(model):
-    with pytest.raises(ValueError, match="a policy that draws"):
+    with pytest.raises(ValueError, match="a stochastic policy"):
         score_loss(Answers(model, 2))
 
 

@@ -47,6 +47,6 @@ def test_grey_images_stay_grey():
 
 
 def test_images_that_are_too_small_are_refused():
-    with pytest.raises(UserError, match="32 pixels or more a side; these have 16"):
+    with pytest.raises(UserError, match="32 pixels or more; these images have 16"):
         corrupt(torch.zeros(1, 3, 16, 16), "fog", 1)
     assert SEVERITIES == (1, 2, 3, 4, 5)

@@ -131,7 +131,7 @@ def test_the_card_tells_what_was_measured(run):
         "glimpsenet pull ada/birds runs/birds",
     ):
         assert told in card.text
-    assert "chose the checkpoint, so the figures are optimistic" in card.text
+    assert "checkpoint was chosen on these images, so the figures are optimistic" in card.text
 
 
 def test_the_card_quotes_the_images_that_chose_nothing(run):

@@ -1,1 +1,1 @@
-"""Measurements that compare: ways of learning to look, and speed."""
+"""Benchmarks: policy-learning methods, and speed."""

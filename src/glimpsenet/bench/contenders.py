@@ -1,10 +1,10 @@
-"""Objectives that lost to the library's in ``bench localization``, kept to be compared with, on the public interface.
+"""Objectives that lost to the library's in ``bench localization``, kept for comparison; use the public interface only.
 
 listwise       CE(softmax(scores of K windows), softmax(their rewards / tau))
 feature map    CE of a classifier on the first feature map at a_t  (Uni-AdaFocus, Wang et al. 2024)
-guidance       boxes, where the box is the one of K random windows that shows most   (an idea of MGNet's authors)
+guidance       boxes, with the most informative of K random windows as the box       (an idea of MGNet's authors)
 PPO            policy gradient with a clipped ratio and several passes over a batch    (Schulman et al. 2017)
-oracle         nothing learns to look; training looks at the boxes: the bound for all
+oracle         no policy is learned; training uses windows on the boxes: the bound for all
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from glimpsenet.training.rewards import REWARDS
 
 @dataclass(frozen=True, kw_only=True)
 class OracleConfig(ObjectiveConfig):
-    """Training looks at the boxes."""
+    """Training uses windows on the boxes."""
 
     kind = "oracle"
 
@@ -39,16 +39,16 @@ class OracleConfig(ObjectiveConfig):
 
 
 class Oracle(Objective):
-    """Nothing learns to look: training, too, looks at the boxes. The bound that other objectives are measured by."""
+    """No policy is learned: training, too, uses windows on the boxes. The bound for the other objectives."""
 
     def behaviour(
         self, model: GlimpseNet, share: float, labels: Tensor, boxes: Tensor, progress: float = 0.0
     ) -> Policy:
-        """The oracle."""
+        """The oracle policy."""
         return OracleGlimpses(self.scale_range, boxes)
 
     def examined(self, boxes: Tensor) -> Policy:
-        """The oracle: under a policy that never learned, validation would choose a checkpoint by chance."""
+        """The oracle policy: with the untrained one, validation would choose checkpoints by chance."""
         return OracleGlimpses(self.scale_range, boxes)
 
     def forward(self, model: GlimpseNet, output: GlimpseOutput, labels: Tensor, boxes: Tensor) -> Tensor:
@@ -58,19 +58,19 @@ class Oracle(Objective):
 
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig(PolicyGradientConfig):
-    """Policy gradient with two passes over every batch."""
+    """Policy gradient with two passes over each batch."""
 
     kind = "ppo"
 
     def build(self, model: GlimpseNet, scale_range: ScaleRange) -> Objective:
         """See :class:`~glimpsenet.training.config.ObjectiveConfig`."""
-        super().build(model, scale_range)  # what it refuses
+        super().build(model, scale_range)  # what it rejects
         settings = {"weight": self.weight, "discount": self.discount, "entropy_weight": self.entropy_weight}
         return PPO(scale_range, REWARDS[self.reward], model.classifier.in_features, **settings)
 
 
 class PPO(PolicyGradient):
-    """PPO's clipped ratio; later passes look through the windows of the first one.
+    """PPO's clipped ratio; later passes reuse the windows of the first.
 
     gain = min(rho A, clip(rho, 1 - c, 1 + c) A),   rho = pi(a) / pi_first_pass(a)
     """
@@ -84,7 +84,7 @@ class PPO(PolicyGradient):
         self.passed = 0
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Where among its passes over a batch a checkpoint was written."""
+        """The position within the passes over a batch, for checkpoints."""
         return {"passed": self.passed, "first": self.first}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
@@ -94,7 +94,7 @@ class PPO(PolicyGradient):
     def behaviour(
         self, model: GlimpseNet, share: float, labels: Tensor, boxes: Tensor, progress: float = 0.0
     ) -> Policy:
-        """The policy on a batch's first pass, the same windows again on the others."""
+        """The policy in a batch's first pass, the same windows in later ones."""
         if self.passed == 0:
             return super().behaviour(model, share, labels, boxes, progress)
         windows = self.first[0].to(labels.device).unbind(1)
@@ -112,7 +112,7 @@ class PPO(PolicyGradient):
 
 @dataclass(frozen=True, kw_only=True)
 class ListwiseConfig(ObjectiveConfig):
-    """The policy's probabilities of candidate windows follow what each would show."""
+    """Fit the policy's probabilities of candidate windows to their rewards."""
 
     kind = "listwise"
     weight: float = 1.0
@@ -126,15 +126,15 @@ class ListwiseConfig(ObjectiveConfig):
 
 
 class BestOfCandidates(Policy):
-    """Of K windows, every other one drawn from the policy and the rest at random, the one that shows most.
+    """Choose the most informative of K windows, half of them drawn from the policy and half at random.
 
-    The auxiliary classifier judges all of them in one pass, without gradient and with the statistics of batch
-    normalisation as they stand. What it said is kept for the objective.
+    The auxiliary classifier scores all of them in one pass, without gradient and with fixed batch normalisation
+    statistics. Its scores are kept for the objective.
     """
 
     def __init__(self, model: GlimpseNet, labels: Int[Tensor, "batch"], count: int, share: float):
         super().__init__()
-        self._model = [model]  # a list, so that the model is no part of this one
+        self._model = [model]  # a list, so that the model is not registered as a submodule
         self.labels, self.count, self.share = labels, count, share
         self.windows: list[Float[Tensor, "batch candidate 3"]] = []
         self.rewards: list[Float[Tensor, "batch candidate"]] = []
@@ -153,7 +153,7 @@ class BestOfCandidates(Policy):
 
 
 class Listwise(Objective):
-    """The policy's probabilities of K candidate windows follow what each would show; the best one is looked at.
+    """Fit the policy's probabilities of K candidate windows to their rewards; the best one comes next.
 
     Args:
         scale_range: smallest and largest s.
@@ -188,7 +188,7 @@ class Listwise(Objective):
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureMapConfig(ObjectiveConfig):
-    """The policy's window is moved over the first feature map."""
+    """Move the policy's window over the first feature map."""
 
     kind = "feature-map"
     weight: float = 1.0
@@ -197,16 +197,16 @@ class FeatureMapConfig(ObjectiveConfig):
         """See :class:`~glimpsenet.training.config.ObjectiveConfig`."""
         self.check_windows(model)
         if not model.policy.differentiable:
-            self.refuse(f"cannot teach {type(model.policy).__name__}, whose choices have no gradient")
+            self.refuse(f"cannot train {type(model.policy).__name__}, whose choices have no gradient")
         if not model.backbone.layers:
             self.refuse("needs a feature map: policy 'spatiotemporal'")
         return FeatureMap(scale_range, model.backbone.map_channels[0], model.num_classes, weight=self.weight)
 
 
 class FeatureMap(Objective):
-    """No pixel is sampled for the policy's sake: its window is moved over the detached map of the first glimpse.
+    """Train the policy without sampling pixels: its window moves over the detached map of the first glimpse.
 
-    The bilinear average of that map in the window goes through a classifier of its own; the loss moves the window.
+    The bilinear average of that map in the window goes through a separate classifier, whose loss moves the window.
     """
 
     def __init__(
@@ -232,7 +232,7 @@ class FeatureMap(Objective):
 
 @dataclass(frozen=True, kw_only=True)
 class GuidanceConfig(ObjectiveConfig):
-    """The policy is told the best of some random windows."""
+    """Train the policy towards the best of several random windows."""
 
     kind = "guidance"
     weight: float = 1.0
@@ -245,7 +245,7 @@ class GuidanceConfig(ObjectiveConfig):
 
 
 class Guidance(Objective):
-    """Box supervision without boxes: each window should be the one of K random windows that the model reads best.
+    """Box supervision without boxes: the target is the one of K random windows that the model classifies best.
 
     Args:
         scale_range: smallest and largest s.
@@ -279,7 +279,7 @@ def judge(
     windows: Float[Tensor, "batch n 3"],
     labels: Int[Tensor, "batch"],
 ) -> Float[Tensor, "batch n"]:
-    """Log-likelihood of the true class by the auxiliary classifier in each window; statistics stay as they are."""
+    """Log-likelihood of the true class by the auxiliary classifier in each window; statistics stay fixed."""
     assert model.auxiliary_classifier is not None
     training = model.backbone.training
     model.backbone.eval()

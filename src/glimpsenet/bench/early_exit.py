@@ -1,11 +1,11 @@
-"""Early exit on images that its thresholds were not calibrated on, beside all glimpses and beside plain backbones.
+"""Early exit, tested on images not used for calibration, against all glimpses and plain backbones.
 
     val: full passes -> curve -> thresholds;   test: accuracy and glimpses of all images, milliseconds of some
 
-Data without a test split give one half of val to calibrate on and the other to test on. Several runs that differ in
-their seed make a series: each is calibrated and measured by itself, then means and ranges over the runs are told. Every
-candidate runs over each block in turn, and the ratio of its time to that of all glimpses is taken block by block. A
-plain backbone is a run with one glimpse (``num_glimpses`` 1), which is the whole image at ``glimpse_size`` pixels.
+Without a test split, one half of val is for calibration and the other for testing. Several runs that differ only in
+their seed make a series: each is calibrated and measured separately, then means and ranges over runs are reported. All
+candidates take turns on each block, and the ratio of their time to that of all glimpses is computed per block. A plain
+backbone is a run with one glimpse (``num_glimpses`` 1), the whole image at ``glimpse_size`` pixels.
 """
 
 import statistics
@@ -34,20 +34,20 @@ from glimpsenet.runs import Run
 
 ALL, CALIBRATED = "all glimpses", "calibrated"
 CURVE = (0.15, 0.3, 0.45, 0.6, 0.8)
-"""Other points of the curve: mean glimpses beyond the first, as a share of those that there are."""
+"""Other points of the curve: mean number of glimpses beyond the first, as a share of the available ones."""
 CHUNK = 64
-"""Images read, and judged where nothing is timed, at once."""
+"""Images per batch when reading, and when testing without timing."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What thresholds are calibrated on, and what they are judged on."""
+    """Data for calibrating thresholds, and data for testing them."""
 
     calibration: DataLoader[Batch]
     images: Tensor
     labels: Tensor
     split: str
-    """Where the images are from."""
+    """The test images' source."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class Candidate:
     predictor: Predictor
     test: HeldOut
     flops: list[int]
-    """Of one image up to each glimpse."""
+    """FLOPs of one image up to each glimpse."""
 
     def judge(self) -> dict[str, Any]:
-        """Accuracy, glimpses and FLOPs, which no clock changes."""
+        """Accuracy, glimpses and FLOPs: everything but times."""
         outputs = [self.predictor(chunk) for chunk in self.test.images.split(CHUNK)]
         glimpses = torch.cat([output.num_glimpses for output in outputs]).cpu()
         answers = torch.cat([output.logits.argmax(-1) for output in outputs]).cpu()
@@ -76,12 +76,12 @@ class Candidate:
         }
 
     def blocks(self, timed: int, blocks: int) -> list[Tensor]:
-        """The images to time, evenly spaced, in as many parts."""
+        """The images to time, evenly spaced, split into blocks."""
         stride = max(1, len(self.test.images) // timed)
         return list(self.test.images[::stride][:timed].tensor_split(blocks))
 
     def over(self, images: Tensor, batch: int) -> Callable[[], None]:
-        """Runs over images, so many at a time."""
+        """A call that classifies ``images`` in batches."""
         batches = images.split(batch)
 
         def call() -> None:
@@ -98,20 +98,20 @@ def bench_early_exit(
     plain: Sequence[Run] = (),
     tell: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """Measure early exit of one run, or of several that differ in their seed.
+    """Measure early exit of one run, or of several that differ only in their seed.
 
     Args:
-        runs: with several glimpses.
-        settings: how it is calibrated and measured.
-        plain: runs with one glimpse, to compare with: of each size one for every one of ``runs``, in their order.
-        tell: called with what is finished.
+        runs: runs with several glimpses.
+        settings: how early exit is calibrated and measured.
+        plain: runs with one glimpse, for comparison; for each size, one for each of ``runs``, in the same order.
+        tell: called with progress messages.
 
     Returns:
         ``split``, ``images``, ``timed_images``, ``repetitions``, ``seeds``, ``within``, ``score``; ``candidates``:
-        means over the runs and the values of each; ``runs``: what was measured of each, with its calibration.
+        means over the runs and each run's values; ``runs``: each run's measurements and calibration.
 
     Raises:
-        UserError: if the runs differ in more than their seed, plain ones do not match them, or images are too few.
+        UserError: if runs differ in more than their seed, plain ones do not match, or there are too few images.
     """
     settings = settings or EarlyExitSettings()
     _check_series(runs)
@@ -149,10 +149,10 @@ def _measure(
     settings: EarlyExitSettings,
     tell: Callable[[str], None],
 ) -> dict[str, Any]:
-    """One run beside its plain backbones: calibration, accuracies, times."""
+    """Measure one run and its plain backbones: calibration, accuracies, times."""
     test, timed, blocks = held_out(run), settings.timed, settings.blocks
     if min(timed, len(test.labels)) < blocks:
-        raise UserError(f"{min(timed, len(test.labels))} images to time cannot be cut into {blocks} blocks")
+        raise UserError(f"{min(timed, len(test.labels))} images to time cannot be split into {blocks} blocks")
     curve = exit_curve(*full_passes(run.model, test.calibration), settings.score)
     rule = curve.for_fall(settings.within)
     candidates = _candidates(run, {ALL: NEVER, CALIBRATED: rule} | _along(curve), test)
@@ -169,7 +169,7 @@ def _measure(
 
 
 def summarize(runs: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Means over runs, and each run's own: a row a candidate. ``fall`` is below all glimpses of the same run."""
+    """Means over runs and each run's values, one row per candidate; ``fall`` is relative to the run's all glimpses."""
     rows = []
     for entries in zip(*runs, strict=True):
         accuracies = [entry["accuracy"] for entry in entries]
@@ -198,10 +198,10 @@ def summarize(runs: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 def open_held_out(run: Run, scenes: int) -> HeldOut:
-    """Images to calibrate on (val) and to test on (test); of data without test each is a half of val.
+    """Images for calibration (val) and testing (test); without a test split, each is one half of val.
 
     Raises:
-        UserError: for an image to test on that cannot be read.
+        UserError: for an unreadable test image.
     """
     config = replace(run.config, data=run.config.data.with_scenes(scenes))
     splits = open_data(config, run.classes, run.channels)
@@ -220,19 +220,19 @@ def open_held_out(run: Run, scenes: int) -> HeldOut:
 
 
 def _check_series(runs: Sequence[Run]) -> None:
-    """Refuse runs whose means would mix unlike models."""
+    """Reject runs that differ in more than their seed."""
     for run in runs[1:]:
         for part in ("model", "data"):
             one, other = (asdict(getattr(any_run.config, part)) for any_run in (runs[0], run))
             if changed := [name for name in other if one.get(name) != other[name]]:
                 raise UserError(
-                    f"{run.folder} has another {part} than {runs[0].folder}: {changed[0]} is {other[changed[0]]}, not "
-                    f"{one.get(changed[0])}; runs measured together differ in their seed only"
+                    f"{run.folder} differs from {runs[0].folder} in its {part}: {changed[0]} is {other[changed[0]]}, "
+                    f"not {one.get(changed[0])}; runs measured together may differ only in their seed"
                 )
 
 
 def _group(plain: Sequence[Run], runs: int) -> dict[str, list[Run]]:
-    """Plain backbones by name, one of each for every run."""
+    """Plain backbones by name, one for each run."""
     groups: dict[str, list[Run]] = {}
     for run in plain:
         if run.model.num_glimpses != 1:
@@ -241,7 +241,7 @@ def _group(plain: Sequence[Run], runs: int) -> dict[str, list[Run]]:
         groups.setdefault(f"plain {model.backbone}, {model.glimpse_size} px", []).append(run)
     for name, group in groups.items():
         if len(group) != runs:
-            raise UserError(f"there are {len(group)} runs of '{name}' for {runs} with glimpses: name one for each")
+            raise UserError(f"got {len(group)} runs of '{name}' for {runs} with glimpses: name one for each")
     return groups
 
 
@@ -252,7 +252,7 @@ def _candidates(run: Run, rules: dict[str, ExitRule], test: HeldOut) -> list[Can
 
 
 def _along(curve: ExitCurve) -> dict[str, ExitRule]:
-    """Rules for other mean numbers of glimpses."""
+    """Exit rules for other mean numbers of glimpses."""
     most = curve.exits.shape[1]
     wanted = [1 + share * (most - 1) for share in CURVE]
     return {f"{glimpses:.2f} glimpses": curve.for_cost(glimpses) for glimpses in wanted}
@@ -263,7 +263,7 @@ def _plain(name: str, run: Run, test: HeldOut) -> Candidate:
 
 
 def _time(candidates: Sequence[Candidate], batch: int, timed: int, blocks: int) -> list[tuple[str, Timing, float]]:
-    """Seconds an image, and the median over blocks of the ratio to the first candidate's."""
+    """Seconds per image, and the median over blocks of the ratio to the first candidate's."""
     device = candidates[0].test.images.device
     parts = [candidate.blocks(timed, blocks) for candidate in candidates]
     seconds: list[list[float]] = [[] for _ in candidates]
@@ -277,8 +277,8 @@ def _time(candidates: Sequence[Candidate], batch: int, timed: int, blocks: int) 
 
 
 def plot_early_exit(result: dict[str, Any]) -> Figure:
-    """Mean accuracy against FLOPs, and against milliseconds at every batch size; bars reach from the worst run to
-    the best, plain backbones are crosses.
+    """Plot mean accuracy against FLOPs, and against milliseconds at each batch size. Bars reach from the worst run to
+    the best; plain backbones are crosses.
     """
     batches = [time["batch"] for time in result["candidates"][0]["times"]]
     figure = Figure(figsize=(3.6 * (1 + len(batches)), 3.4), layout="constrained")
@@ -295,7 +295,7 @@ def plot_early_exit(result: dict[str, Any]) -> Figure:
         for c in result["candidates"]:
             x = c["flops"] / 1e6 if place == 0 else c["times"][place - 1]["ms"]
             panel.vlines(x, min(c["accuracies"]), max(c["accuracies"]), color="gray", linewidth=1.2, zorder=1)
-        panel.set_xlabel("MFLOPs an image" if place == 0 else f"ms an image, batch {batches[place - 1]}")
+        panel.set_xlabel("MFLOPs per image" if place == 0 else f"ms per image, batch {batches[place - 1]}")
         panel.grid(alpha=0.3)
         panel.margins(0.2, 0.15)
     axes[0].set_ylabel("accuracy")
@@ -304,7 +304,7 @@ def plot_early_exit(result: dict[str, Any]) -> Figure:
 
 
 def _draw_curve(panel: Axes, points: list[tuple[float, float, str]], plain: bool) -> None:
-    """A line through points (x, accuracy, candidate); the legend names the two that would overprint each other here."""
+    """Draw a line through points (x, accuracy, candidate); the legend names two whose labels would overlap here."""
     color = PALETTE[1 if plain else 0]
     xs, ys = [x for x, *_ in points], [y for _, y, _ in points]
     panel.plot(
@@ -318,7 +318,7 @@ def _draw_curve(panel: Axes, points: list[tuple[float, float, str]], plain: bool
         elif candidate in markers:
             panel.plot(
                 *(x, y, markers[candidate]),
-                markersize=11 if candidate == ALL else 8,  # they may be on one place
+                markersize=11 if candidate == ALL else 8,  # their points may coincide
                 markerfacecolor="none",
                 markeredgecolor="black",
                 markeredgewidth=1.4,

@@ -1,9 +1,9 @@
-"""Which way of learning where to look is best: methods trained side by side on one task, and one table.
+"""Compare policy-learning methods, trained on the same task.
 
     gap closed = (learned - random) / (oracle - random)
 
-with the same weights under all three: the part of what can be won by looking that a policy wins. Every method is the
-recipe of the task with something changed; ``mgnet`` and ``oracle`` bound the rest from below and above.
+with the same weights for all three: the part of the possible gain that a policy achieves. Each method is the task's
+recipe with something changed; ``mgnet`` and ``oracle`` bound the others from below and above.
 """
 
 import statistics
@@ -30,9 +30,9 @@ from glimpsenet.training.config import (
 from glimpsenet.training.series import Record, curve_of, mean_curve, train_series
 
 BEST, REFERENCE, LIKE_FOR_LIKE, BOUND = "best", "mgnet", "pathwise-mipmap", "oracle"
-"""Ours; all of MGNet; MGNet's localization in what is otherwise ours; and what true places would give."""
+"""Ours; all of MGNet; ours with MGNet's localization; and the bound with true boxes."""
 WORTH_TELLING = 0.01
-"""Of accuracy: smaller gains are not divided by."""
+"""Smallest gain in accuracy to divide by."""
 
 
 def change(config: Config, *, model: Mapping[str, Any] | None = None, **training: Any) -> Config:
@@ -134,7 +134,7 @@ METHODS: dict[str, tuple[Callable[[Config], Config], str]] = {
     "reward-progress": (lambda c: _rewarded(c, "progress"), "best, rewarded by the fall of the loss"),
     "reward-confidence": (lambda c: _rewarded(c, "confidence"), "best, rewarded by the rise of the probability"),
 }
-"""Name -> (change of the recipe, what it is)."""
+"""Name -> (change of the recipe, description)."""
 
 
 def bench_localization(
@@ -151,14 +151,14 @@ def bench_localization(
     """Train the methods on the task of ``config``, and write OUT/localization.json and OUT/localization.png.
 
     Args:
-        config: a recipe that uses the best method.
-        methods: names of METHODS; ``mgnet``, ``pathwise-mipmap`` and ``oracle`` are added.
-        out: folder of the runs.
-        seeds: 0, 1, ... this many for every method.
-        records: folder of the records; what has one is not trained again. OUT/records if None.
+        config: a recipe with the best method.
+        methods: names in METHODS; ``mgnet``, ``pathwise-mipmap`` and ``oracle`` are added.
+        out: folder for the runs.
+        seeds: number of seeds for each method: 0, 1, ...
+        records: folder of the records; runs with a record are not trained again. OUT/records if None.
         device: see :func:`glimpsenet.devices.choose_device`.
-        command: what was typed, for the JSON.
-        tell: is told what is under way.
+        command: the command line, for the JSON.
+        tell: called with progress messages.
 
     Raises:
         SettingError: for an unknown method.
@@ -171,18 +171,18 @@ def bench_localization(
 
 
 def check_methods(methods: Sequence[str]) -> None:
-    """Refuse names that are no methods.
+    """Check that the methods exist.
 
     Raises:
-        SettingError: naming the first one.
+        SettingError: names the first unknown one.
     """
     for name in methods:
         if name not in METHODS:
-            raise SettingError(f"no method '{name}'; there are {', '.join(METHODS)}")
+            raise SettingError(f"unknown method '{name}'; available: {', '.join(METHODS)}")
 
 
 def write_results(results: Mapping[str, Sequence[Record]], out: Path, command: str | None = None) -> dict[str, Any]:
-    """Summarise records under OUT/localization.json and draw OUT/localization.png; returns what the JSON holds."""
+    """Summarise records under OUT/localization.json and draw OUT/localization.png; returns the JSON's content."""
     from glimpsenet.inspection.figures import save_figure
 
     curves = {name: [curve_of(record) for record in entries] for name, entries in results.items()}
@@ -243,9 +243,9 @@ def summarize(entries: Sequence[Mapping[str, Any]], judged: str = "learned") -> 
 
 
 def gap_closed(policies: Mapping[str, Any]) -> float | None:
-    """(learned - random) / (oracle - random); None without boxes, or where no windows tell more than the first glimpse.
+    """(learned - random) / (oracle - random); None without boxes, or if windows add too little to the first glimpse.
 
-    A model that ignores its windows has an oracle that is better than random ones all the same: those do harm.
+    For a model that ignores its windows, the oracle can still beat random windows, because those do harm.
     """
     if "oracle" not in policies:
         return None
@@ -263,7 +263,7 @@ def steps_to(curves: Sequence[Mapping[int, float]], wanted: float | None) -> int
 
 
 def plot_methods(methods: Mapping[str, Any], curves: Mapping[str, Sequence[Mapping[int, float]]]) -> Any:
-    """Accuracy of every method as bars (each seed a dot, random and oracle beside), and the learning curves."""
+    """Plot each method's accuracy as bars (dots: seeds; beside them random and oracle), and the learning curves."""
     from matplotlib.figure import Figure
 
     from glimpsenet.inspection.figures import PALETTE
@@ -271,7 +271,7 @@ def plot_methods(methods: Mapping[str, Any], curves: Mapping[str, Sequence[Mappi
     names = sorted(methods, key=lambda name: methods[name]["accuracy"])
     chosen = [name for name in reversed(names) if name != BOUND]
     chosen = list(dict.fromkeys([*chosen[:5], *(name for name in (BEST, REFERENCE) if name in chosen)]))
-    colors = dict(zip(chosen, PALETTE, strict=False))  # the same in both panels; grey where there is no curve
+    colors = dict(zip(chosen, PALETTE, strict=False))  # the same in both panels; grey without a curve
     figure = Figure(figsize=(11, 0.34 * len(names) + 2.2), layout="constrained")
     bars, lines = figure.subplots(1, 2, width_ratios=(1.15, 1))
     for place, name in enumerate(names):
@@ -283,12 +283,12 @@ def plot_methods(methods: Mapping[str, Any], curves: Mapping[str, Sequence[Mappi
     bars.set_yticks(range(len(names)), names, fontsize=8)
     bars.set_xlim(0, 1.02)
     bars.set_ylim(-0.6, len(names) - 0.4)
-    bars.set_xlabel("accuracy after the last glimpse (dots: seeds; line: random places)")
+    bars.set_xlabel("accuracy after the last glimpse (dots: seeds; line: random windows)")
     for name in chosen:
         curve = mean_curve(curves[name])
         lines.plot(list(curve), list(curve.values()), color=colors[name], label=name, linewidth=1.8)
     lines.set_xlabel("optimiser steps")
-    lines.set_ylabel("accuracy on validation")
+    lines.set_ylabel("validation accuracy")
     lines.set_ylim(0, 1.02)
     lines.grid(alpha=0.3)
     lines.legend(fontsize=8, frameon=False)

@@ -1,8 +1,8 @@
-"""Peak memory of a call: the most bytes of tensors that it holds at once, beyond those that were there before.
+"""Peak memory of a call: the most bytes of tensors that it holds at once, beyond those held before.
 
-On a GPU torch's allocator keeps count. On a CPU the profiler notes every allocation of torch's allocator, and the peak
-of their running sum is told: the same on every machine, and free of what the operating system keeps in store. Work
-space that libraries allocate for themselves is not in it.
+On a GPU, torch's allocator keeps count. On a CPU, the profiler records the allocations of torch's allocator, and the
+peak of their running sum counts: it is the same on every machine and independent of the operating system's reserves.
+Workspace that libraries allocate themselves is not included.
 """
 
 import itertools
@@ -20,7 +20,7 @@ MEASURED = "measured"
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
-    """The peak of one call; call it once before, so that what stays (compiled code, momenta) already exists."""
+    """The peak of one call; call it once before, so that lasting allocations (compiled code, momenta) exist."""
     if device.type == "cuda":
         synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -29,7 +29,7 @@ def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
         synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        call()  # what this one frees was there before the profiler; of the next, every end has its beginning
+        call()  # warm-up: it may free memory allocated before profiling; the next call only frees its own
         with record_function(MEASURED):
             call()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,10 +1,10 @@
-"""The least time that a computation can take on a machine: the roofline (Williams, Waterman & Patterson 2009).
+"""The least time a computation can take on a machine: the roofline (Williams, Waterman & Patterson 2009).
 
-    least seconds = max(FLOPs / (FLOPs a second), bytes / (bytes a second))
+    least seconds = max(FLOPs / (FLOPs per second), bytes / (bytes per second))
 
-Both rates are measured where the computation runs, in its precision: of one large matrix product or convolution,
-whichever is faster (libraries tune them apart), and of reading more memory than any cache holds. The bytes are those of
-the weights, once a look, since a look waits for the one before.
+Both rates are measured on the machine, in the computation's precision: with one large matrix product or convolution,
+whichever is faster (libraries tune them separately), and by reading more memory than any cache holds. The bytes are
+those of the weights, once per glimpse, since each glimpse waits for the previous one.
 """
 
 from dataclasses import dataclass
@@ -15,30 +15,30 @@ import torch.nn.functional as F
 from glimpsenet.bench.timing import clock
 
 SIDE = {"cpu": 2048, "cuda": 8192}
-"""Of the matrices; large enough for the device's best rate."""
+"""Side of the matrices; large enough for the device's best rate."""
 BATCH = {"cpu": 16, "cuda": 512}
 CHANNELS, PIXELS, KERNEL = 256, 28, 3
-"""Of the convolution: one that backbones of the ResNet kind consist of."""
+"""Size of the convolution: typical of ResNet-like backbones."""
 BYTES = 2**28
 TRIALS = 5
 
 
 @dataclass(frozen=True)
 class Roofline:
-    """What a machine can do."""
+    """The peak rates of a machine."""
 
     flops: float
-    """A second; a multiplication and an addition are two."""
+    """FLOPs per second, 2 per multiply-add."""
     bytes: float
-    """Read a second."""
+    """Bytes read per second."""
 
     def least_seconds(self, flops: float, bytes: float = 0) -> float:
-        """See the module."""
+        """See the module's docstring."""
         return max(flops / self.flops, bytes / self.bytes)
 
 
 def measure_roofline(device: torch.device, dtype: torch.dtype) -> Roofline:
-    """The best of a few trials."""
+    """The best of several trials."""
     side, batch = SIDE.get(device.type, SIDE["cpu"]), BATCH.get(device.type, BATCH["cpu"])
     matrix = torch.rand(side, side, device=device).to(dtype)
     images, kernels = (

@@ -1,11 +1,11 @@
-"""What cost grows with, and from where on glimpses pay: T and image size varied, the plain backbone beside them.
+"""How cost grows with T and image size, and from which size on glimpses pay, against the plain backbone.
 
     FLOPs ~ T (backbone + fusion),   memory ~ batch (image and its halvings + the widest maps of one glimpse)
     ratio = median(glimpses) / median(plain backbone on the whole image at full size), both in the same mode
 
-The fusion keeps keys and values, so each step adds one product with as many rows as there were glimpses. Windows are
-glimpse_size pixels whatever the image's size, so nothing but the image itself grows with it; the plain backbone's cost
-grows with the image's area. Where the ratio falls below 1, glimpses take less time.
+The fusion stores keys and values, so each glimpse adds one product with a row for each glimpse so far. Crops have
+glimpse_size pixels whatever the image's size, so only the image itself grows with it; the plain backbone's cost grows
+with the image's area. Below a ratio of 1, glimpses take less time.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,16 +30,16 @@ class _Case:
 
     @property
     def whole(self) -> tuple[int, int]:
-        """Size and batch: all that the plain backbone's time depends on."""
+        """Size and batch, on which alone the plain backbone's time depends."""
         return self.subject.config.model.image_size, self.batch
 
 
 def bench_scaling(subject: Subject, settings: ScalingSettings | None = None) -> dict[str, Any]:
-    """Time all glimpses beside the plain backbone, at every image size and batch; T is varied at the middle batch.
+    """Time all glimpses against the plain backbone, at each image size and batch; T is varied at the middle batch.
 
     Args:
-        subject: from :func:`glimpsenet.bench.subjects.open_subject`; its own size is where T is varied.
-        settings: what is varied, and how it is measured.
+        subject: from :func:`glimpsenet.bench.subjects.open_subject`; T is varied at its own size.
+        settings: what to vary, and how to measure.
 
     Returns:
         ``mode``, ``repetitions``, ``rows`` (``varied``, ``value``, ``batch``; times, ``flops`` and ``peak_mb`` of
@@ -83,9 +83,9 @@ def _cases(subject: Subject, settings: ScalingSettings) -> list[_Case]:
 
 
 def break_even(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Batch -> the smallest image size from which on glimpses take less time, surely: the upper quartile is below 1.
+    """Batch -> smallest image size from which on glimpses reliably take less time: the upper quartile is below 1.
 
-    ``image_size`` is None where they do not even at the largest.
+    ``image_size`` is None if they do not even at the largest.
     """
     sized = [row for row in rows if row["varied"] == "image size"]
     found = []
@@ -110,17 +110,17 @@ def _call(classify: Classify, case: _Case) -> Callable[[], object]:
 
 
 def _with(subject: Subject, **settings: Any) -> Subject:
-    """The same with other settings and untrained weights: neither time nor memory depends on them."""
+    """The same subject with other settings and untrained weights, on which neither time nor memory depends."""
     config = replace(subject.config, model=replace(subject.config.model, **settings))
     return build_subject(config, subject.channels, subject.device, subject.model.num_classes)
 
 
 def _flops(subject: Subject) -> int:
-    """Of all glimpses of one image."""
+    """FLOPs of all glimpses of one image."""
     return count_flops(subject.model, subject.config.model.image_size, subject.channels)[-1]
 
 
 def _flops_of_whole(subject: Subject) -> int:
-    """Of the plain backbone over one image."""
+    """FLOPs of the plain backbone on one image."""
     whole = plain(subject, "eager")
     return flops_of(lambda: whole(subject.images(1)))

@@ -1,11 +1,11 @@
-"""How fast a model that glimpses is beside its plain backbone: inference, and training beside MGNet's recipe.
+"""Speed of a glimpse model: inference against its plain backbone, training against MGNet's recipe.
 
     inference   ratio = median(glimpses) / median(plain backbone),   both in the same mode and precision
     training    ratio = median(step) / median(step of MGNet's recipe, eager, float32)
 
-Below 1 glimpses take less time. All candidates of a batch size are timed in turn in one run (``timing.py``), on random
-images: no time depends on what is in them. Beside each time: peak memory, and the share of the speed that the machine
-could reach (``roofline.py``).
+Below 1, glimpses take less time. All candidates of a batch size are timed in turn in one run (``timing.py``), on random
+images, since content does not affect time. Each time comes with the peak memory and the share of the machine's possible
+speed (``roofline.py``).
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ from glimpsenet.bench.training import training_steps
 from glimpsenet.evaluation.efficiency import flops_of, measure_cost
 
 Candidate = tuple[str, str]
-"""What (plain, glimpses, training) and its mode."""
+"""The subject (plain, glimpses, training) and its mode."""
 REFERENCE: Candidate = ("training", "reference")
 
 
@@ -34,17 +34,17 @@ def bench_speed(
 
     Args:
         subject: from :func:`glimpsenet.bench.subjects.open_subject`.
-        settings: how it is measured.
-        tell: called with what is finished.
+        settings: how speed is measured.
+        tell: called with progress messages.
 
     Returns:
-        ``precision``, ``repetitions``, ``ratios`` (a row a mode and batch: glimpses beside plain), ``cost``,
+        ``precision``, ``repetitions``, ``ratios`` (a row per mode and batch: glimpses against plain), ``cost``,
         ``roofline``, and rows under ``inference`` and ``training``.
     """
     settings = settings or SpeedSettings()
     device, dtype = subject.device, getattr(torch, settings.precision)
     cost = measure_cost(subject.model, subject.config.model.image_size, subject.channels)
-    # Clocks go up and down: what the machine can do is the best that was seen at any time of the run.
+    # Clock rates vary: take the best rates seen during the run as the machine's peak.
     rooflines = [measure_roofline(device, dtype)]
     inference, ratios = _measure_inference(subject, settings, cost["flops"][-1], rooflines, tell)
     training = [] if settings.training is None else _measure_training(subject, settings, settings.training)
@@ -72,7 +72,7 @@ def _measure_inference(
     rooflines: list[Roofline],
     tell: Callable[[str], None],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows of times, and of ratios; what the machine could do meanwhile is added to ``rooflines``."""
+    """Rows of times and of ratios; appends the machine's current rates to ``rooflines``."""
     device, dtype = subject.device, getattr(torch, settings.precision)
     candidates: dict[Candidate, Classify] = {}
     for mode in settings.modes:
@@ -80,7 +80,7 @@ def _measure_inference(
     whole = plain(subject, "eager")
     flops = {"plain": flops_of(lambda: whole(subject.images(1))), "glimpses": flops_of_glimpses}
     weights = dtype.itemsize * sum(weight.numel() for weight in subject.model.backbone.net.parameters())
-    # Each glimpse reads them anew: it cannot begin before the one before has ended.
+    # Each glimpse reads the weights again: it cannot start before the previous one ends.
     bytes_read = {"plain": weights, "glimpses": weights * subject.model.num_glimpses}
     times: list[dict[str, Any]] = []
     ratios: list[dict[str, Any]] = []
@@ -100,7 +100,7 @@ def _measure_inference(
 
 
 def _measure_training(subject: Subject, settings: SpeedSettings, batch: int) -> list[dict[str, Any]]:
-    """Rows of times of a training step, each with its ratio to MGNet's recipe."""
+    """Rows of training step times, each with its ratio to MGNet's recipe."""
     steps = training_steps(subject, settings.modes, getattr(torch, settings.precision), batch)
     calls = {("training", name): step for name, step in steps.items()}
     work = {"training": (flops_of(calls[REFERENCE]), 0)}

@@ -1,6 +1,6 @@
-"""What speed is measured of: a model that glimpses, and the plain backbone it must beat, each in three modes.
+"""What to time: a glimpse model and the plain backbone it must beat, each in three modes.
 
-    eager       as it is
+    eager       unchanged
     fast        `accelerate`: batch normalisation folded into convolutions, channels last, weights packed (CPU)
     compiled    folded, channels last, through torch.compile
 
@@ -29,7 +29,7 @@ from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.runs import load_run
 
 NUM_CLASSES = 100
-"""Of models made for measuring only; ImageNet100's."""
+"""Classes of models built for measuring; ImageNet100's number."""
 
 Classify = Callable[[Tensor], Tensor]
 """Raw images [batch, channel, size, size], 0..1 -> logits [batch, class]."""
@@ -46,47 +46,47 @@ class Subject:
 
     @property
     def device(self) -> torch.device:
-        """Where it runs."""
+        """The model's device."""
         return self.model.classifier.weight.device
 
     def images(self, batch: int) -> Tensor:
-        """Raw images, always the same."""
+        """Random raw images, the same on every call."""
         size = self.config.model.image_size
         generator = torch.Generator().manual_seed(0)
         return torch.rand(batch, self.channels, size, size, generator=generator).to(self.device)
 
 
 def open_subject(target: str, device: torch.device, settings: SubjectSettings | None = None) -> Subject:
-    """A run folder, or a backbone by name in MGNet's model with untrained weights.
+    """Open a run folder, or build MGNet's untrained model with the named backbone.
 
     Args:
-        target: folder or name.
-        device: where to run it.
-        settings: of a backbone; MGNet's where they say nothing.
+        target: run folder, or name of a backbone.
+        device: device to run on.
+        settings: sizes for a backbone; MGNet's by default.
 
     Raises:
-        UserError: if there is neither such a run nor such a backbone, or settings are given for a run.
+        UserError: if there is no such run or backbone, or if sizes are given for a run.
     """
     chosen = {} if settings is None else {name: v for name, v in vars(settings).items() if v is not None}
     if Path(target).is_dir():
         if chosen:
-            raise UserError(f"{target} is a run, which has its own {next(iter(chosen))}; name a backbone to choose it")
+            raise UserError(f"{target} is a run with a fixed {next(iter(chosen))}; name a backbone to choose it")
         run = load_run(target, device)
         return Subject(target, run.config, run.channels, run.model)
     return build_subject(Config(model=ModelConfig(backbone=target, **chosen)), 3, device)
 
 
 def build_subject(config: Config, channels: int, device: torch.device, num_classes: int = NUM_CLASSES) -> Subject:
-    """A model with untrained weights: time does not depend on them."""
+    """Build a model with untrained weights, on which time does not depend."""
     torch.manual_seed(config.seed)
     model = build_model(config.model, num_classes=num_classes, in_channels=channels, initial_weights=False)
     return Subject(config.model.backbone, config, channels, model.eval().to(device))
 
 
 def glimpsing(subject: Subject, mode: Mode) -> Classify:
-    """All T looks."""
+    """All T glimpses."""
     if mode == "eager":
-        # As a model is made: runs are loaded with channels last.
+        # The default layout of new models; loaded runs have channels last.
         model = copy.deepcopy(subject.model).to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
         return lambda images: model(model.normalization(images)).logits[:, -1]
     predictor = Predictor(accelerate(subject.model, compiled=mode == "compiled"))
@@ -94,7 +94,7 @@ def glimpsing(subject: Subject, mode: Mode) -> Classify:
 
 
 def plain(subject: Subject, mode: Mode) -> nn.Module:
-    """The same backbone, once over the whole image."""
+    """The same backbone, one pass over the whole image."""
     config = subject.config.model
     settings: dict[str, Any] = {"in_channels": subject.channels, "num_classes": subject.model.num_classes}
     net = create_backbone_net(config.backbone, image_size=config.image_size, **settings)

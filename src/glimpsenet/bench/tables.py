@@ -1,4 +1,4 @@
-"""What the commands of ``glimpsenet bench`` print, from what they measured."""
+"""Tables that ``glimpsenet bench`` prints from its results."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def method_table(methods: dict[str, Any]) -> Table:
 
 
 def ratio_table(title: str, result: dict[str, Any]) -> Table:
-    """What ``bench speed`` is about: a row a mode and batch; below 1 glimpses take less time."""
+    """``bench speed``: ratios, one row per mode and batch; below 1, glimpses take less time."""
     rows = [[row["mode"], str(row["batch"]), *_ratio(row)] for row in result["ratios"]]
     return Table(f"{title}, {result['repetitions']} repetitions", ["mode", "batch", "x plain", "quartiles"], rows)
 
@@ -40,13 +40,13 @@ def ratio_table(title: str, result: dict[str, Any]) -> Table:
 def speed_tables(target: str, result: dict[str, Any]) -> list[Table]:
     """``bench speed``: ratios to the plain backbone, then times of inference and of training steps."""
     precision = result["precision"]
-    title = f"{target}: time of all glimpses beside the plain backbone, both {precision}"
+    title = f"{target}: time of all glimpses relative to the plain backbone, both {precision}"
     parts = [part for part in ("inference", "training") if result[part]]
     return [ratio_table(title, result), *(speed_table(f"{target}: {p}, {precision}", result[p]) for p in parts)]
 
 
 def speed_table(title: str, rows: list[dict[str, Any]]) -> Table:
-    """One part of ``bench speed``; training steps stand beside the reference's."""
+    """One part of ``bench speed``; training steps also have ratios to the reference."""
     reference = ["x reference"] if "ratio" in rows[0] else []
     return Table(
         title,
@@ -65,7 +65,7 @@ def speed_table(title: str, rows: list[dict[str, Any]]) -> Table:
 
 
 def scaling_table(title: str, result: dict[str, Any]) -> Table:
-    """``bench scaling``: a row a measurement."""
+    """``bench scaling``: one row per measurement."""
     return Table(
         title,
         ["varied", "to", "batch", "x plain", "quartiles", "ms", "plain ms", "GFLOPs", "peak MB", "images MB"],
@@ -84,7 +84,7 @@ def scaling_table(title: str, result: dict[str, Any]) -> Table:
 
 
 def break_even_lines(result: dict[str, Any]) -> list[str]:
-    """``bench scaling``: from where on glimpses pay, a line a batch size."""
+    """``bench scaling``: from which size on glimpses pay, one line per batch size."""
     lines = []
     for found in result["break_even"]:
         size = found["image_size"]
@@ -98,7 +98,7 @@ def early_exit_table(result: dict[str, Any]) -> Table:
     batches = [time["batch"] for time in result["candidates"][0]["times"]]
     seeds = ", ".join(map(str, result["seeds"]))
     return Table(
-        f"{result['images']} images ({result['split']}) that no threshold was calibrated on, means over seeds {seeds}",
+        f"{result['images']} images ({result['split']}) not used for calibration, means over seeds {seeds}",
         ["", "accuracy", "of each seed", "glimpses", "MFLOPs", *(f"ms, batch {b} (x all)" for b in batches)],
         [
             [

@@ -1,9 +1,9 @@
-"""Timing of alternatives in one run, in turn, so that whatever else the machine does meets all of them.
+"""Time alternatives in turn in one run, so that other load on the machine affects all of them.
 
     for repetition: for candidate: seconds = clock(calls of it) / calls
 
-A measurement is a number of calls that takes ``LEAST_SECONDS``; told are the median and the quartiles of the
-repetitions. Before that, each candidate runs until it is warm: caches, compilers, clocks.
+A measurement is a number of calls that takes ``LEAST_SECONDS``; the results are the median and the quartiles of the
+repetitions. Each candidate first runs until it is warm: caches, compilers, clock rates.
 """
 
 import statistics
@@ -21,29 +21,29 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds a call."""
+    """Seconds per call."""
 
     seconds: list[float]
-    """One a repetition."""
+    """One value per repetition."""
 
     @property
     def median(self) -> float:
-        """What to tell of it."""
+        """The values to report."""
         return statistics.median(self.seconds)
 
     def to_dict(self) -> dict[str, Any]:
-        """In milliseconds: the median, the quartiles around it, and how many repetitions there were."""
+        """Median and quartiles in milliseconds, and the number of repetitions."""
         quartiles = [1e3 * seconds for seconds in _quartiles(self.seconds)]
         return {"ms": 1e3 * self.median, "ms_quartiles": quartiles, "repetitions": len(self.seconds)}
 
     def ratio_to(self, reference: "Timing") -> dict[str, Any]:
-        """Of the medians, and the quartiles of each repetition's ratio; both were timed in turn."""
+        """Ratio of the medians, and quartiles of the repetitions' ratios; requires both to be timed in turn."""
         each = [own / other for own, other in zip(self.seconds, reference.seconds, strict=True)]
         return {"ratio": self.median / reference.median, "ratio_quartiles": _quartiles(each)}
 
 
 def _quartiles(values: list[float]) -> list[float]:
-    """The first and the third."""
+    """The first and the third quartile."""
     if len(values) == 1:
         return 2 * values
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -63,7 +63,7 @@ def interleaved(
 
 
 def clock(call: Callable[[], object], device: torch.device, calls: int = 1) -> float:
-    """Seconds a call, its work on the device included."""
+    """Seconds per call, including its work on the device."""
     synchronize(device)
     start = time.perf_counter()
     for _ in range(calls):
@@ -73,13 +73,13 @@ def clock(call: Callable[[], object], device: torch.device, calls: int = 1) -> f
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was told."""
+    """Wait until the device has finished its work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
 def _warm_up(call: Callable[[], object], device: torch.device) -> int:
-    """How many calls make a measurement, found after some that do not count."""
+    """Number of calls per measurement, found after warm-up calls."""
     for _ in range(WARM_CALLS):
         call()
     return max(1, round(LEAST_SECONDS / clock(call, device)))

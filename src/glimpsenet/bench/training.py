@@ -1,11 +1,11 @@
-"""One optimiser step, computed in several ways: what training costs a batch.
+"""One optimiser step, computed in several ways: the cost of training per batch.
 
     reference   MGNet's recipe as published: float32, eager, channels first
-    eager       the model's own recipe, computed like that
-    fast        channels last, the optimiser in one kernel, autocast to the precision asked for
-    compiled    the same, with the backbone through torch.compile
+    eager       the model's own recipe, computed the same way
+    fast        channels last, fused optimiser, autocast to the given precision
+    compiled    fast, with the backbone through torch.compile
 
-A step is forward, loss (the localization objective's too), backward and optimiser.
+A step is forward, loss (including the policy objective's), backward and optimiser.
 """
 
 import copy
@@ -22,13 +22,13 @@ from glimpsenet.models.config import ModelConfig
 from glimpsenet.models.glimpsenet import GlimpseNet
 
 Step = Callable[[Tensor, Tensor, Tensor], float]
-"""Raw images, labels, boxes -> the loss, after which weights have moved."""
+"""Raw images, labels, boxes -> the loss; updates the weights."""
 
 
 def training_steps(
     subject: Subject, modes: Sequence[Mode], dtype: torch.dtype, batch: int
 ) -> dict[str, Callable[[], float]]:
-    """The reference and every mode of ``modes``, by name, each on one batch that stays the same."""
+    """The reference and each of ``modes``, by name, each on a fixed batch."""
     size, device = float(subject.config.model.image_size), subject.device
     labels = torch.arange(batch, device=device) % subject.model.num_classes
     boxes = torch.tensor([[0.25, 0.25, 0.5, 0.5]], device=device).expand(batch, 4) * size
@@ -46,7 +46,7 @@ def reference_of(subject: Subject) -> Subject:
 
 
 def training_step(subject: Subject, mode: Mode, dtype: torch.dtype, learning_rate: float = 1e-3) -> Step:
-    """A step of a copy of the model, to be called again and again."""
+    """A training step of a copy of the model, to be called repeatedly."""
     settings, device = subject.config.training, subject.device
     model: GlimpseNet = copy.deepcopy(subject.model).train()
     layout = torch.contiguous_format if mode == "eager" else torch.channels_last

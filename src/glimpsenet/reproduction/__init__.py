@@ -1,1 +1,1 @@
-"""The report's Table 1 on data at hand: the rows, their training, and a report beside the paper's numbers."""
+"""The report's Table 1 on available data: its rows, their training, and a comparison with the paper's numbers."""

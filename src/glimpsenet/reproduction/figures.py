@@ -1,4 +1,4 @@
-"""Accuracies and learning curves of all rows with their spread, and the scanpaths of the same images under each."""
+"""Figures of all rows: accuracies and learning curves with their spread, and scanpaths of the same images."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,8 +17,8 @@ COLORS = (*PALETTE[:6], "black")
 
 
 def plot_rows(results: Mapping[str, Sequence[Record]]) -> Figure:
-    """Left: accuracy of every row, each seed a dot, the mean a line. Right: learning curves, bands from the worst seed
-    to the best.
+    """Plot the accuracy of each row (left; dots: seeds, line: mean) and learning curves (right; bands from the worst to
+    the best seed).
     """
     figure = Figure(figsize=(11, 0.32 * len(results) + 2.4), layout="constrained")
     dots, lines = figure.subplots(1, 2)
@@ -32,7 +32,7 @@ def plot_rows(results: Mapping[str, Sequence[Record]]) -> Figure:
         curve = mean_curve(curves)
         steps = list(curve)
         low, high = ([pick(c[step] for c in curves) for step in steps] for pick in (min, max))
-        # More rows than colours that can be told apart: the second round is dashed.
+        # More rows than distinguishable colours: the second round is dashed.
         lines.plot(steps, list(curve.values()), label=row, linewidth=1.8, **style)
         lines.fill_between(steps, low, high, color=style["color"], alpha=0.1, linewidth=0)
     dots.set_yticks(range(len(results)), [f"{row} (n = {len(results[row])})" for row in results], fontsize=8)
@@ -48,7 +48,7 @@ def plot_rows(results: Mapping[str, Sequence[Record]]) -> Figure:
 
 
 def plot_scanpaths_by_row(folders: Mapping[str, Path], num_images: int = 4, seed: int = 0) -> Figure:
-    """The same held-out images, a line each, under one run of every row, a column each; ``seed`` chooses them."""
+    """Plot scanpaths of the same held-out images (lines) by one run of each row (columns); ``seed`` selects them."""
     columns = {row: runs.load_run(folder) for row, folder in folders.items()}
     figure = Figure(figsize=(1.75 * len(columns) + 0.2, 1.75 * num_images + 0.5), layout="constrained")
     grid = figure.subplots(num_images, len(columns), squeeze=False)

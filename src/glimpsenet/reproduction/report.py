@@ -1,4 +1,4 @@
-"""The report: the paper's table beside ours, as report.json, report.md and a self-contained report.html."""
+"""The reproduction report: the paper's table next to ours, as report.json, report.md and self-contained report.html."""
 
 import base64
 import statistics
@@ -32,7 +32,7 @@ class Section:
     picture: Path | None = None
 
     def picture_data(self) -> str:
-        """The picture's file in base64."""
+        """The picture file in base64."""
         assert self.picture is not None
         return base64.b64encode(self.picture.read_bytes()).decode()
 
@@ -40,8 +40,8 @@ class Section:
 def write_report(
     results: Mapping[str, Sequence[Record]], out: Path, setting: Setting, command: str | None = None
 ) -> dict[str, Any]:
-    """Write the report of all rows' records, and scanpaths of the rows whose runs are in OUT; returns what report.json
-    holds.
+    """Write the report on all rows' records, with scanpaths of rows whose runs are in OUT; returns report.json's
+    content.
     """
     summary = {row: summarize(entries) for row, entries in results.items()}
     runs_found = [entry for entries in results.values() for entry in entries]
@@ -72,7 +72,7 @@ def write_report(
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A row's own settings under the names of REPORTED."""
+    """A row's settings under the names in REPORTED."""
     sizes = config["model"]
     return {name: config["training"][name] for name in REPORTED if name != "scale_factor"} | {
         "scale_factor": round(sizes["image_size"] / sizes["glimpse_size"], 2)
@@ -80,7 +80,7 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summarize(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over seeds of what the tables show, each seed's accuracy, and their standard deviation (None for one)."""
+    """Means over seeds for the tables, each seed's accuracy, and the standard deviation (None for one seed)."""
     policies = [entry["evaluation"]["policies"] for entry in entries]
 
     def mean(values: Sequence[float]) -> float:
@@ -114,7 +114,7 @@ def summarize(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _sections(values: dict[str, Any], out: Path) -> list[Section]:
     machine = values["machine"]
     circumstances = (
-        f"{values['data']}, {values['images']} images of {values['split']}; {values['steps']} optimiser steps a run,"
+        f"{values['data']}, {values['images']} images of {values['split']}; {values['steps']} optimiser steps per run,"
         f" {values['seconds'] / 60:.0f} minutes of training in all, {machine['threads']} thread(s) of"
         f" {machine['cpu']}, {machine['device']}, torch {machine['torch']}, timm {machine['timm']}."
     )
@@ -122,15 +122,15 @@ def _sections(values: dict[str, Any], out: Path) -> list[Section]:
         Section("The paper's Table 1, on other data", circumstances),
         Section(
             "Accuracy",
-            "After the last glimpse, in percent: mean and standard deviation over seeds, then every seed. Differences"
+            "After the last glimpse, in percent: mean and standard deviation over seeds, then each seed. Differences"
             " are to the baseline of the same column. The paper's are on ImageNet100: compare columns by their"
             " differences.",
             accuracy_table(values["rows"]),
         ),
         Section(
             "Settings",
-            "What is not as in the report (or, where it says nothing, in MGNet's code). The scale factor is the"
-            " baseline's; 7 in the s7 rows. AdamW where it says so instead of SGD.",
+            "Differences from the report, or from MGNet's code if the report does not specify a setting. The scale"
+            " factor is the baseline's; it is 7 in the s7 rows. AdamW replaces SGD where listed.",
             settings_table(values["settings"]),
         ),
         Section(
@@ -142,12 +142,15 @@ def _sections(values: dict[str, Any], out: Path) -> list[Section]:
         ),
         Section(
             "What the glimpses bring",
-            "The same weights with learned, random, no and true (oracle) places. Share: (learned - random) / (learned -"
-            " none), the part of the gain that is due to where it looked; above 100% where random places are worse than"
-            " none.",
+            "The same weights with learned, random, no and true (oracle) windows. Share: (learned - random) / (learned"
+            " - none), the share of the gain due to placement; above 100% if random windows are worse than none.",
             gain_table(values["rows"]),
         ),
-        Section("Cost", "FLOPs after each glimpse, of one full pass of the backbone.", _cost_table(values["rows"])),
+        Section(
+            "Cost",
+            "FLOPs after each glimpse, as a share of one full pass of the backbone.",
+            _cost_table(values["rows"]),
+        ),
         Section("Spread over seeds, and learning curves", picture=out / "rows.png"),
     ]
     if (out / "scanpaths.png").exists():
@@ -156,7 +159,7 @@ def _sections(values: dict[str, Any], out: Path) -> list[Section]:
 
 
 def settings_table(settings: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    """The report's settings, and those of these runs."""
+    """The report's settings next to those of these runs."""
     rows = [[name, _plain(value), _plain(settings["here"][name])] for name, value in settings["report"].items()]
     return [["setting", "report", "here"], *rows]
 
@@ -170,7 +173,7 @@ def _difference(value: float, base: float | None) -> str:
 
 
 def accuracy_table(rows: Mapping[str, Any]) -> list[list[str]]:
-    """Beside the paper's: mean, deviation and every seed, in percent; the first row names the columns."""
+    """The paper's accuracy, then mean, deviation and each seed, in percent; the first row names the columns."""
     base = 100 * rows["baseline"]["accuracy"] if "baseline" in rows else None
     table = [["row", "paper", "to baseline", "here", "to baseline", "each seed", "first glimpse", "trainable"]]
     for row, values in rows.items():
@@ -192,7 +195,7 @@ def accuracy_table(rows: Mapping[str, Any]) -> list[list[str]]:
 
 
 def window_table(rows: Mapping[str, Any]) -> list[list[str]]:
-    """Scale of the last window, its spreads over images, and how often it hits."""
+    """Scale of the last window, spread of s, tx and ty over images, and hit rate."""
     table = [["row", "mean s", "of each seed", "spread of s", "spread of tx", "spread of ty", "hit rate"]]
     for row, values in rows.items():
         if row == WHOLE:
@@ -205,7 +208,7 @@ def window_table(rows: Mapping[str, Any]) -> list[list[str]]:
 
 
 def gain_table(rows: Mapping[str, Any]) -> list[list[str]]:
-    """The same weights with learned, random, no and true windows."""
+    """Accuracy of the same weights with learned, random, no and true windows."""
 
     def share(learned: float, random: float, none: float) -> str:
         return f"{(learned - random) / (learned - none):.0%}" if learned - none > 0.005 else "no gain"
@@ -235,17 +238,17 @@ def _cost_table(rows: dict[str, Any]) -> list[list[str]]:
 
 
 def to_markdown(sections: Sequence[Section]) -> str:
-    """GitHub's Markdown; pictures by name."""
+    """The report as GitHub Markdown, with pictures by name."""
     return render("report.md", sections=sections)
 
 
 def to_html(sections: Sequence[Section]) -> str:
-    """One file without links: pictures are inside."""
+    """The report as one HTML file with embedded pictures."""
     return render("report.html", sections=sections)
 
 
 def summary_table(report: dict[str, Any]) -> Table:
-    """What ``glimpsenet reproduce`` prints, of :func:`write_report`'s numbers."""
+    """Table that ``glimpsenet reproduce`` prints, from :func:`write_report`'s numbers."""
     columns = ["row", "seeds", "here", "first glimpse", "random", "mean s"]
     rows = [
         [

@@ -1,8 +1,8 @@
-"""The rows of Table 1, fitted to digit scenes or to a folder of images.
+"""The rows of Table 1, adapted to digit scenes or to a folder of images.
 
-On digits: 20 px glimpses of 80 px scenes (11 px where the report has scale factor 7), the small CNN, whose last and
-last but one stage stand for layers 4 and 3; "pretrained" is that CNN trained on single digits first. Two rows are not
-the report's: the baseline with separate batch normalisation for first glimpse and windows (ours), and MGNet's plain
+On digits: 20 px glimpses of 80 px scenes (11 px for the report's scale factor 7) and the small CNN, whose last two
+stages stand for layers 3 and 4; "pretrained" means this CNN, first trained on single digits. Two rows are not in the
+report: the baseline with separate batch normalisation for first glimpse and windows (ours), and MGNet's plain
 comparator, the same backbone and schedule on the whole image at full size.
 """
 
@@ -27,7 +27,7 @@ WHOLE = "baseline-whole-image"
 ROWS = (*PAPER, OURS, WHOLE)
 
 DIGIT_STEPS = 800
-"""Optimiser steps a row on digits: ten rows in under an hour on two cores."""
+"""Optimiser steps per row on digits: ten rows take under an hour on two cores."""
 REPORTED = {
     "optimizer": "sgd",
     "learning_rate": 0.1,
@@ -37,23 +37,23 @@ REPORTED = {
     "scale_factor": 2.33,
     "precision": "float32",
 }
-"""The report's settings, or MGNet's where the report says nothing; what a scaled-down run has instead stands beside."""
+"""Settings of the report, or of MGNet if unspecified there; shown next to those of scaled-down runs."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What the rows are trained on, and for how long."""
+    """Data and length of the training of all rows."""
 
     data: Path | None = None
     """Image folder (train/CLASS, val/CLASS); digit scenes if None."""
     max_steps: int | None = None
-    """Optimiser steps a row; 800 on digits, 12 epochs on a folder if None."""
+    """Optimiser steps per row; if None, 800 on digits and 12 epochs on a folder."""
     image_size: int | None = None
-    """Side of the images; 80 on digits, 224 on a folder if None. Glimpses keep their share of it."""
+    """Side of the images in pixels; if None, 80 on digits and 224 on a folder. Glimpses scale with it."""
     backbone: str | None = None
-    """A timm model; the small CNN on digits, ResNet-18 on a folder if None."""
+    """Name of a timm model; if None, the small CNN on digits and ResNet-18 on a folder."""
     backbone_weights: Path | None = None
-    """Weights for the pretrained rows; timm's download on a folder, made by the command on digits if None."""
+    """Weights file for the pretrained rows; if None, trained first on digits, timm's download on a folder."""
 
     def __post_init__(self):
         at_least(1, max_steps=1 if self.max_steps is None else self.max_steps)
@@ -65,25 +65,25 @@ class Setting:
 
 
 def check_rows(names: tuple[str, ...]) -> None:
-    """Refuse names that are no rows.
+    """Check that the rows exist.
 
     Raises:
-        SettingError: naming the first one.
+        SettingError: names the first unknown one.
     """
     for name in names:
         if name not in ROWS:
-            raise SettingError(f"no row '{name}'; the rows are {', '.join(ROWS)}")
+            raise SettingError(f"unknown row '{name}'; available: {', '.join(ROWS)}")
 
 
 def row_config(name: str, setting: Setting, seed: int) -> Config:
-    """The configuration of a row under a setting; the report's where the setting says nothing."""
+    """The configuration of a row for a setting; the report's values by default."""
     if name == OURS:
         paper = replace(baseline(), model=replace(baseline().model, batch_norm="separate"))
     else:
         paper = baseline_whole_image() if name == WHOLE else PAPER[name][0]()
     base = with_papers_localization(digits() if setting.on_digits else image_folder())
     size = setting.image_size or (base.model.image_size if setting.on_digits else paper.model.image_size)
-    # The report's scale factors, 2.33 and 7, are 4 on the small scenes of digits, and 7.
+    # The report's scale factors 2.33 and 7 become 4 and 7 on the small digit scenes.
     scale_factor = 7 if name.startswith("2d-spatial-loc-s7") else 4 if setting.on_digits else 2.33
     scale_factor = 1 if name == WHOLE else scale_factor
     backbone = setting.backbone or (base.model.backbone if setting.on_digits else paper.model.backbone)
@@ -109,7 +109,7 @@ def row_config(name: str, setting: Setting, seed: int) -> Config:
 
 
 def pretraining_config(setting: Setting) -> Config:
-    """The small CNN on single digits, whole, without clutter: one look at the full image is all."""
+    """The small CNN on single digits without clutter: one glimpse of the whole image."""
     config = with_papers_localization(digits())
     size = int((setting.image_size or config.model.image_size) // 4)
     return replace(

@@ -1,8 +1,8 @@
-"""Train the rows, evaluate them under every policy; safe to interrupt and start again.
+"""Train the rows and evaluate them under each policy; safe to interrupt and restart.
 
 OUT/ROW/seed-N/               a run folder
-RECORDS/ROW-seed-N.json       what a finished run found; it is not trained again
-OUT/pretraining/              the small CNN on single digits, and its weights
+RECORDS/ROW-seed-N.json       results of a finished run, which is not trained again
+OUT/pretraining/              the small CNN trained on single digits, and its weights
 OUT/report.json  OUT/report.md  OUT/report.html  OUT/*.png
 """
 
@@ -32,10 +32,10 @@ def train_rows(
     device: str = "auto",
     tell: Callable[[str], None] = print,
 ) -> dict[str, list[Record]]:
-    """Train and evaluate what is not yet done; returns row -> records of every row and seed that is.
+    """Train and evaluate what is missing; returns row -> records, for all finished rows and seeds.
 
     Raises:
-        UserError: if the folder holds rows of another setting, or broken ones, or the data are unusable.
+        UserError: if the folder contains rows with another setting or damaged ones, or the data are unusable.
     """
     check_rows(tuple(rows))
     if out.exists() and not out.is_dir():
@@ -57,7 +57,7 @@ def train_rows(
 
 
 def _finished(records: Path, setting: Setting) -> dict[str, list[Record]]:
-    """Of every row the records of its seeds 0, 1, ..., of this and of earlier commands."""
+    """Records of each row's seeds 0, 1, ..., from this and earlier commands."""
     found: dict[str, list[Record]] = {}
     for row in ROWS:
         for seed in range(MOST_SEEDS):
@@ -69,7 +69,7 @@ def _finished(records: Path, setting: Setting) -> dict[str, list[Record]]:
 
 
 def _pretrain(folder: Path, setting: Setting, device: str, tell: Callable[[str], None]) -> None:
-    """Weights of the backbone trained on single digits; made once."""
+    """Train the backbone on single digits, once, and save its weights."""
     weights = folder / "backbone.safetensors"
     if not weights.exists():
         tell("pretraining on single digits")

@@ -1,1 +1,1 @@
-"""How robust trained models are: attacks, corruptions, and how sure the figures are."""
+"""Robustness of trained models: attacks, corruptions, and checks of how reliable the results are."""

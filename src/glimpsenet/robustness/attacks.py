@@ -1,18 +1,18 @@
-"""Attacks: the worst images within eps of given ones, largest change of a pixel (l-infinity).
+"""Attacks: the worst images within eps of given ones, eps the largest change of a pixel (l-infinity).
 
     x <- clip(x + step sign(dL/dx)),   clip to [x0 - eps, x0 + eps] and to valid pixels       projected gradient descent
 
-Two protocols. MGNet's, to compare with: on normalised tensors (so that eps is in units of the normalisation's standard
-deviation), no clipping to valid pixels, no random start, and through the factor 0.02 in the gradient, which hides where
-the windows could be moved. And a sound one: in pixel space within 0..1, random starts, several restarts, the factor
-off.
+Two protocols. MGNet's, for comparison: on normalised tensors (so eps is in units of the normalisation's standard
+deviation), no clipping to valid pixels, no random start, and with the gradient factor of 0.02, which hides where the
+windows could be moved. And a sound one: in pixel space within 0..1, with random starts and several restarts, without
+the factor.
 
-A policy that takes the best of several windows has no gradient at all in where it looks. :func:`score_loss` attacks
-it by its own probabilities: windows are drawn, and those that serve the attack are made likelier (the score function
-estimator, Williams 1992). AutoAttack and the Square attack, which asks for answers only, come from pyautoattack.
+A policy that takes the best of several windows has no gradient with respect to its choice. :func:`score_loss` attacks
+it through its probabilities: it draws windows and makes those that help the attack likelier (the score function
+estimator, Williams 1992). AutoAttack and the Square attack, which only queries answers, come from pyautoattack.
 
 Sources: Madry et al. 2018 (PGD); Croce & Hein 2020 (AutoAttack); Andriushchenko et al. 2020 (Square); Carlini et al.
-2019 and Tramer et al. 2020 on what a sound evaluation is.
+2019 and Tramer et al. 2020 on sound evaluation.
 """
 
 import copy
@@ -30,17 +30,17 @@ from glimpsenet.models.glimpsenet import GlimpseNet
 from glimpsenet.policies.localization import Localization
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""(images ``[batch, ...]``, labels ``[batch]``) -> ``[batch]``: what the attack raises."""
+"""(images ``[batch, ...]``, labels ``[batch]``) -> ``[batch]``: the loss that the attack raises."""
 
 
 class Answers(nn.Module):
-    """Images -> logits after ``num_glimpses``, as attacks want a classifier; in evaluation mode, weights fixed.
+    """A classifier for attacks: images -> logits after ``num_glimpses``, in evaluation mode with fixed weights.
 
     Args:
-        model: a copy is taken.
-        num_glimpses: whose answer is attacked.
-        normalized: images come normalised already (MGNet's protocol), else as 0..1.
-        gradient_factor: of gradients into the localization network; None leaves the model's own.
+        model: model to copy.
+        num_glimpses: glimpses after which the answer is attacked.
+        normalized: whether images are already normalised (MGNet's protocol) rather than 0..1.
+        gradient_factor: factor on gradients into the localization network; the model's if None.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Answers(nn.Module):
         return self.every_answer(images)[:, -1]
 
     def every_answer(self, images: Float[Tensor, "batch channel size size"]) -> Float[Tensor, "batch glimpse class_"]:
-        """Logits after every glimpse."""
+        """Logits after each glimpse."""
         images = images if self.normalized else self.model.normalization(images)
         return self.model(images, num_glimpses=self.num_glimpses).logits
 
@@ -79,13 +79,13 @@ def answer_loss(answers: Answers) -> Loss:
 
 
 def score_loss(answers: Answers, draws: int = 4) -> Loss:
-    """Cross-entropy expected over windows drawn from the policy, with the gradient of where it would look.
+    """Expected cross-entropy over windows drawn from the policy, with the gradient through their probabilities.
 
         d/dx E[CE] = E[d CE/dx + (CE - baseline) d/dx sum_t log p(window_t)],   baseline: the mean of the other draws
 
     Args:
-        answers: of a model whose policy draws its windows.
-        draws: scanpaths an image, 2 or more.
+        answers: classifier with a stochastic policy.
+        draws: scanpaths per image, 2 or more.
 
     Raises:
         ValueError: for a policy without probabilities, or too few draws.
@@ -93,8 +93,8 @@ def score_loss(answers: Answers, draws: int = 4) -> Loss:
     own = copy.deepcopy(answers)
     model, policy = own.model, own.model.policy
     if not policy.stochastic or draws < 2:
-        raise ValueError(f"needs a policy that draws its windows and 2 draws or more; got {policy} and {draws}")
-    policy.train()  # draws, where it would take the likeliest
+        raise ValueError(f"needs a stochastic policy and 2 draws or more; got {policy} and {draws}")
+    policy.train()  # samples instead of taking the likeliest
     policy.stop_gradient = False
 
     def loss(images: Tensor, labels: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ def score_loss(answers: Answers, draws: int = 4) -> Loss:
 
 @dataclass(frozen=True, kw_only=True)
 class PGD:
-    """Settings of projected gradient descent; eps and step in the units of the images it is given."""
+    """Settings of projected gradient descent; eps and step are in the units of the images."""
 
     eps: float
     step: float
@@ -124,11 +124,11 @@ class PGD:
     restarts: int = 1
     random_start: bool = True
     valid: tuple[float, float] | None = (0.0, 1.0)
-    """What a pixel can be; None does not care."""
+    """Range of valid pixels; None for no limit."""
 
 
 MGNET = PGD(eps=4 / 255, step=1 / 255, steps=10, random_start=False, valid=None)
-"""On normalised tensors."""
+"""Attack normalised tensors."""
 
 
 def pgd(
@@ -139,15 +139,15 @@ def pgd(
     settings: PGD,
     generator: torch.Generator,
 ) -> Tensor:
-    """The images as they are after the attack: misclassified where it succeeded, the last try elsewhere.
+    """The images after the attack: misclassified if it succeeded, else the last try.
 
     Args:
-        answers: decides whether a try succeeded.
-        loss: what is raised; of the same model, or of another one for a transfer.
-        images: in the units of ``settings``.
+        answers: classifier that decides whether a try succeeds.
+        loss: loss to raise; of the same model, or of another one for transfer attacks.
+        images: images in the units of ``settings``.
         labels: true classes.
         settings: see :class:`PGD`.
-        generator: of the random starts, on the CPU.
+        generator: random generator for the starts, on the CPU.
     """
     result = images.clone()
     left = answers.right(images, labels)
@@ -180,15 +180,15 @@ AutoAttackPart = Literal["apgd-ce", "apgd-t", "fab-t", "fab", "square"]
 
 
 def white_box_parts(num_classes: int) -> list[AutoAttackPart]:
-    """AutoAttack's white-box attacks; its targeted ones need four classes."""
+    """AutoAttack's white-box attacks; the targeted ones need four classes."""
     return ["apgd-ce", "apgd-t", "fab-t"] if num_classes > 3 else ["apgd-ce", "fab"]
 
 
 def import_auto_attack() -> Any:
-    """AutoAttack's class.
+    """Import AutoAttack's class.
 
     Raises:
-        UserError: if it is not installed, or does not load.
+        UserError: if it is not installed or does not load.
     """
     with needs_extra("AutoAttack", "robustness"):
         from pyautoattack import AutoAttack
@@ -207,18 +207,18 @@ def auto_attack(
     batch_size: int = 50,
     seed: int = 0,
 ) -> Tensor:
-    """Parts of AutoAttack, one after the other on what the former left; images are 0..1.
+    """Run parts of AutoAttack in order, each on the images that the earlier ones left; images are 0..1.
 
     Args:
-        answers: takes images as 0..1.
+        answers: classifier of images in 0..1.
         images: float, 0..1.
         labels: true classes.
-        parts: ``square`` asks for answers only.
+        parts: attacks to run; ``square`` only queries answers.
         eps: largest change of a pixel.
-        queries: answers that Square asks for an image.
-        targets: classes that the targeted attacks aim at, the likeliest first.
-        batch_size: images at a time.
-        seed: of everything random.
+        queries: queries per image for Square.
+        targets: target classes of the targeted attacks, likeliest first.
+        batch_size: images per batch.
+        seed: seed for everything random.
 
     Raises:
         UserError: if pyautoattack is not installed.

@@ -1,11 +1,11 @@
-"""``bench robustness``: accuracy under attacks and corruptions, of a model that glimpses beside plain backbones.
+"""``bench robustness``: accuracy under attacks and corruptions, of a glimpse model and plain backbones.
 
-    robust accuracy = share of the images whose answer is right and stays right under every attack tried
+    robust accuracy = share of images whose answer is right and stays right under every attack tried
 
-Each number of glimpses is attacked for itself: the attack aims at the answer after so many. What no attack found may
-still be there, so accuracies under attack are upper bounds; the checks for masked gradients tell how far to trust them
-(Athalye, Carlini & Wagner 2018): attacks without gradients, or with another model's, must not beat the white-box ones,
-and an attack without bound must leave nothing.
+Each number of glimpses is attacked separately: the attack targets the answer after that many. Other attacks may find
+more, so accuracies under attack are upper bounds. Checks for masked gradients show how far to trust them (Athalye,
+Carlini & Wagner 2018): attacks without gradients, or with another model's, must not beat the white-box ones, and an
+unbounded attack must leave nothing right.
 """
 
 import time
@@ -41,27 +41,27 @@ from glimpsenet.robustness.corruptions import corrupt, import_corruptions
 from glimpsenet.runs import Run
 
 WHITE_BOX = ("pgd", "score", "autoattack")
-"""Those that a black-box or transferred attack must not beat."""
+"""Attacks that black-box or transferred ones must not beat."""
 TRANSFER = "transfer"
 
 
 @dataclass(frozen=True)
 class Images:
-    """The images all models are tried on."""
+    """The images on which all models are tested."""
 
     pixels: Float[Tensor, "image channel size size"]
     """0..1."""
     labels: Int[Tensor, "image"]
 
     def batches(self, size: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """(place of the first, pixels, labels)."""
+        """Batches of (place of the first image, pixels, labels)."""
         for first in range(0, len(self.labels), size):
             yield first, self.pixels[first : first + size], self.labels[first : first + size]
 
 
 @dataclass
 class Subject:
-    """A model and what it got right: condition -> ``[image]``, or ``[image, step]`` for corruptions."""
+    """A model and which answers are right: condition -> ``[image]``, or ``[image, glimpse]`` for corruptions."""
 
     name: str
     model: GlimpseNet
@@ -71,21 +71,21 @@ class Subject:
 
     @property
     def counts(self) -> range:
-        """Numbers of glimpses."""
+        """Numbers of glimpses to attack."""
         return range(1, self.model.num_glimpses + 1)
 
 
 def sound_pgd(protocol: Protocol) -> PGD:
-    """PGD in pixel space; its step reaches any point of the range in ten."""
+    """PGD in pixel space; its steps reach any point of the range within ten."""
     eps = protocol.eps / 255
     return PGD(eps=eps, step=eps / 4, steps=protocol.steps, restarts=protocol.restarts)
 
 
 def draw_images(dataset: GlimpseDataset, count: int, seed: int, device: torch.device) -> Images:
-    """``count`` images of a data set (all of a smaller one), drawn without repetition.
+    """Draw ``count`` images of a dataset (all if it has fewer), without repetition.
 
     Raises:
-        UserError: for an image that cannot be read.
+        UserError: for an unreadable image.
     """
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:count]
     batch = collate([dataset[0, int(place)] for place in order])
@@ -104,18 +104,18 @@ def bench_robustness(
     imagenet_c: Path | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Attack and corrupt; every model sees the same images.
+    """Attack and corrupt; all models see the same images.
 
     Args:
-        run: the model that glimpses.
+        run: run of the glimpse model.
         plain: runs with one glimpse of the whole image, trained on the same classes.
-        data: image folder with val/CLASS (or test/CLASS, which goes before); the run's own data if None.
-        protocol: what is tried; everything if None.
-        imagenet_c: a folder CORRUPTION/SEVERITY/CLASS of ready images instead of those made here.
-        tell: is told what was measured.
+        data: image folder with test/CLASS or, failing that, val/CLASS; the run's data if None.
+        protocol: what to test; everything if None.
+        imagenet_c: folder CORRUPTION/SEVERITY/CLASS of corrupted images to use; computed if None.
+        tell: called with progress messages.
 
     Raises:
-        UserError: if models and data do not fit together, or the extra ``robustness`` is needed and not there.
+        UserError: if models and data do not match, or the extra ``robustness`` is needed but not installed.
     """
     protocol = protocol or Protocol()
     _check_possible(protocol, imagenet_c)
@@ -144,15 +144,15 @@ def bench_robustness(
 
 
 def _check_alike(run: Run, plain: Sequence[Run]) -> None:
-    """Refuse runs that cannot see the same images."""
+    """Reject runs that cannot take the same images."""
     for one in plain:
         size, own = one.config.model.image_size, run.config.model.image_size
         if (one.classes, one.channels, size) != (run.classes, run.channels, own):
-            raise UserError(f"{one.folder} and {run.folder} have other classes, channels or image sizes")
+            raise UserError(f"{one.folder} and {run.folder} differ in classes, channels or image size")
 
 
 def _try_attacks(subject: Subject, images: Images, protocol: Protocol, tell: Callable[[str], None]) -> None:
-    """Every attack on the answer after every number of glimpses that it applies to."""
+    """Run each attack on the answer after each number of glimpses that it applies to."""
     for count in subject.counts:
         _clean(subject, count, images, protocol)
         for attack in protocol.attacks:
@@ -168,7 +168,7 @@ def _try_corruptions(
     ready: tuple[Path, Run] | None,
     tell: Callable[[str], None],
 ) -> None:
-    """Every corruption at every severity, made of the images or drawn from those that are ready in a folder."""
+    """Apply each corruption at each severity, or draw corrupted images from a folder."""
     left_out, device = LeftOut(), images.pixels.device
     for name, severity in _conditions(protocol):
         folder = None if ready is None else _open_ready(ready[0] / name / str(severity), ready[1], left_out)
@@ -181,7 +181,7 @@ def _try_corruptions(
 
 
 def _check_possible(protocol: Protocol, imagenet_c: Path | None) -> None:
-    """Before the first hour, not after it."""
+    """Check requirements before the first hour, not after it."""
     if not {"autoattack", "square"}.isdisjoint(protocol.attacks):
         import_auto_attack()
     if imagenet_c is None and protocol.corruptions:
@@ -197,7 +197,7 @@ def _conditions(protocol: Protocol) -> list[tuple[str, int]]:
 
 
 def _applies(attack: Attack, subject: Subject, count: int) -> bool:
-    """Costly attacks and checks go for the answer after all glimpses; policies without probabilities have no score."""
+    """Costly attacks and checks target only the answer after all glimpses; score attacks need a stochastic policy."""
     if attack == "score":
         return subject.model.policy.stochastic and count == subject.model.num_glimpses > 1
     return attack in ("mgnet", "pgd") or count == subject.model.num_glimpses
@@ -210,7 +210,7 @@ def _clean(subject: Subject, count: int, images: Images, protocol: Protocol) -> 
 
 
 def _attack(subject: Subject, attack: Attack, count: int, images: Images, protocol: Protocol) -> None:
-    """Try one attack, and keep what is still right."""
+    """Run one attack, and record which answers stay right."""
     begun = time.monotonic()
     answers = Answers(subject.model, count)
     generator = torch.Generator().manual_seed(protocol.seed)
@@ -255,7 +255,7 @@ def _auto(answers: Answers, pixels: Tensor, labels: Tensor, parts: Any, protocol
 def _transfers(
     subjects: Sequence[Subject], images: Images, protocol: Protocol
 ) -> list[tuple[Subject, Subject, Tensor]]:
-    """(made for, tried on, what is still right) for all pairs of models."""
+    """(source model, target model, answers that stay right) for all pairs of models."""
     found = []
     for source in subjects if "pgd" in protocol.attacks else ():
         answers = Answers(source.model, source.model.num_glimpses)
@@ -280,11 +280,11 @@ def _made(images: Images, name: str, severity: int, protocol: Protocol) -> Itera
 
 
 def _open_ready(folder: Path, run: Run, left_out: LeftOut) -> PhotoDataset:
-    """The images of a folder CORRUPTION/SEVERITY, in class folders, treated as the run's validation images are."""
+    """Images of a folder CORRUPTION/SEVERITY/CLASS, processed like the run's validation images."""
     files = find_images(folder, left_out=left_out)
     places = {each: place for place, each in enumerate(run.classes)}
     if strange := sorted({file.relative_to(folder).parts[0] for file in files} - places.keys()):
-        raise UserError(f"class '{strange[0]}' is in {folder} but not among the trained ones; remove it")
+        raise UserError(f"class '{strange[0]}' in {folder} is not one of the model's; remove it")
     labels = [places[file.relative_to(folder).parts[0]] for file in files]
     photos = run.config.photos
     transform = photos.augmentation.evaluation_transform(run.config.model.image_size)
@@ -341,7 +341,7 @@ def _describe(subject: Subject, protocol: Protocol) -> dict[str, Any]:
 
 
 def _difference(one: Subject, other: Subject) -> dict[str, Any]:
-    """What the first model is better by, in the answer after all glimpses, on the same images."""
+    """By how much the first model is better, in the answer after all glimpses, on the same images."""
     last, others_last = one.model.num_glimpses, other.model.num_glimpses
     attacks = [name for name, count in one.right if count == last and (name, others_last) in other.right]
     result: dict[str, Any] = {
@@ -361,7 +361,7 @@ def _difference(one: Subject, other: Subject) -> dict[str, Any]:
 def _check_masking(
     subjects: Sequence[Subject], transferred: Iterable[tuple[Subject, Subject, Tensor]]
 ) -> list[dict[str, Any]]:
-    """Each is an accuracy that must not be below the white-box one; that of the unbounded attack must be 0."""
+    """Checks: accuracies that must not be below the white-box one, and 0 under the unbounded attack."""
     checks: list[dict[str, Any]] = []
     for subject in subjects:
         last = subject.model.num_glimpses

@@ -1,9 +1,9 @@
-"""The 15 corruptions of ImageNet-C at five severities, made from given images.
+"""The 15 corruptions of ImageNet-C at five severities, applied to given images.
 
-Noise, blur, weather and what cameras do to pictures (Hendrycks & Dietterich 2019, "Benchmarking neural network
+Noise, blur, weather and digital artefacts (Hendrycks & Dietterich 2019, "Benchmarking neural network
 robustness to common corruptions and perturbations"). The transformations come from ``imagecorruptions`` (Michaelis et
-al. 2019; its maintained branch imagecorruptions-imaug); their strengths are made for photos of 224 pixels. What an
-image becomes follows from the seed, its place, the corruption and the severity alone.
+al. 2019; its maintained branch imagecorruptions-imaug); their strengths suit photos of 224 pixels. The result depends
+only on the image, its place, the seed, the corruption and the severity.
 """
 
 import zlib
@@ -19,17 +19,17 @@ from torch import Tensor
 from glimpsenet.errors import UserError, needs_extra
 
 SMALLEST = 32
-"""Sides in pixels that the transformations need."""
+"""Smallest side in pixels that the transformations support."""
 
 TAKE_A_SEED = ("glass_blur", "impulse_noise")
-"""Those that draw from a generator of their own."""
+"""Corruptions that use their own random generator."""
 
 
 def import_corruptions() -> Any:
-    """The library of the transformations.
+    """Import the library of the transformations.
 
     Raises:
-        UserError: if it is not installed, or does not load.
+        UserError: if it is not installed or does not load.
     """
     with needs_extra("corrupting images", "robustness"):
         import imagecorruptions
@@ -39,21 +39,21 @@ def import_corruptions() -> Any:
 def corrupt(
     images: Float[Tensor, "batch channel size size"], corruption: str, severity: int, *, first: int = 0, seed: int = 0
 ) -> Float[Tensor, "batch channel size size"]:
-    """Images, 0..1, as they look after a corruption; grey ones become colour on the way, and grey again.
+    """Corrupt images, 0..1; grey ones are converted to colour and back.
 
     Args:
-        images: 0..1, 32 pixels or more a side.
+        images: images in 0..1, with sides of 32 pixels or more.
         corruption: one of ``glimpsenet.data.imagenet.CORRUPTIONS``.
         severity: 1 to 5.
-        first: place of the first image; each has random numbers of its own.
-        seed: of the random numbers.
+        first: place of the first image; random numbers depend on the place.
+        seed: seed of the random numbers.
 
     Raises:
         UserError: for images that are too small, or if the library is not installed.
     """
     library = import_corruptions()
     if images.shape[-1] < SMALLEST:
-        raise UserError(f"corruptions need images of {SMALLEST} pixels or more a side; these have {images.shape[-1]}")
+        raise UserError(f"corruptions need sides of {SMALLEST} pixels or more; these images have {images.shape[-1]}")
     made = []
     for place, image in enumerate(images.mul(255).round().to(torch.uint8).cpu(), first):
         number = zlib.crc32(f"{seed} {place} {corruption} {severity}".encode())
@@ -66,7 +66,7 @@ def corrupt(
 
 
 def _in_channels(images: Tensor, channels: int) -> Tensor:
-    """Colour, or its luma (ITU-R 601)."""
+    """The colour image, or its luma (ITU-R 601)."""
     if channels == 3:
         return images
     return (images * images.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
@@ -74,7 +74,7 @@ def _in_channels(images: Tensor, channels: int) -> Tensor:
 
 @contextmanager
 def _numpy_seed(seed: int) -> Iterator[None]:
-    """numpy's global random numbers, which the library draws from, for a moment."""
+    """Seed numpy's global random numbers, which the library uses, and restore them afterwards."""
     before = np.random.get_state()
     np.random.seed(seed)
     try:

@@ -1,4 +1,4 @@
-"""The picture of ``bench robustness``: attacks, glimpse counts, corruptions."""
+"""The figure of ``bench robustness``: attacks, numbers of glimpses, corruptions."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from glimpsenet.inspection.figures import label
 
 LONGEST = 40
-"""Characters of a run's folder in a legend."""
+"""Most characters of a run's folder in a legend."""
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-"""One a model, of the same palette as all figures."""
+"""One per model, from the palette of all figures."""
 ATTACK_NAMES = {
     "clean": "none",
     "mgnet": "MGNet's PGD",
@@ -25,7 +25,7 @@ ATTACK_NAMES = {
 
 
 def plot_robustness(result: dict[str, Any]) -> Figure:
-    """Accuracy under each attack with 95% intervals; per number of glimpses; under each corruption."""
+    """Plot accuracy under each attack with 95% intervals, per number of glimpses, and under each corruption."""
     figure = Figure(figsize=(11.5, 7.2), layout="constrained")
     above, below = figure.subfigures(2, 1, squeeze=False)[:, 0]
     attacks, counts = above.subplots(1, 2, width_ratios=[1.7, 1])
@@ -117,5 +117,5 @@ def _plot_corruptions(axes: Axes, result: dict[str, Any]) -> None:
 
 
 def _end(folder: str) -> str:
-    """Of a long path, the end: that is what tells runs apart."""
+    """The end of a long path, which distinguishes runs."""
     return label(folder if len(folder) <= LONGEST else f"…{folder[1 - LONGEST :]}")

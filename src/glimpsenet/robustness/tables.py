@@ -1,4 +1,4 @@
-"""What ``glimpsenet bench robustness`` prints, from what it measured."""
+"""Tables that ``glimpsenet bench robustness`` prints from its results."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from glimpsenet.tables import Table
 
 
 def robustness_tables(result: dict[str, Any]) -> list[Table]:
-    """Accuracy under attacks, and under corruptions if there are any."""
+    """Accuracy under attacks, and under corruptions if tested."""
     models = result["models"]
     conditions = list(dict.fromkeys((e["attack"], e["glimpses"]) for model in models for e in model["attacks"]))
     found = [{(e["attack"], e["glimpses"]): e for e in model["attacks"]} for model in models]
@@ -48,7 +48,7 @@ def robustness_lines(result: dict[str, Any]) -> list[str]:
     for check in result["masking"]:
         verdict = "passed" if check["passed"] else "FAILED: do not trust the white-box accuracy"
         lines.append(
-            f"{check['model']}: {check['check']}: {check['accuracy']:.3f} beside {check['white_box']:.3f}, {verdict}"
+            f"{check['model']}: {check['check']}: {check['accuracy']:.3f} against {check['white_box']:.3f}, {verdict}"
         )
     return lines
 
